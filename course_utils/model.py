@@ -1,0 +1,223 @@
+"""The network: a `UNet2DModel` that is told which class to draw."""
+
+from pathlib import Path
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DModel
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional as F
+
+CONDITIONINGS = ("embedding", "one_hot", "time")
+
+
+def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
+    """Turn labels into an int64 tensor, or say in one sentence what is wrong with them.
+
+    Args:
+        class_labels: an int, a sequence of ints or an integer tensor of shape (N,), each in 0 .. num_classes - 1.
+        num_classes: how many classes there are.
+
+    Returns:
+        An int64 tensor of shape (N,).
+
+    Raises:
+        ValueError: for anything that is not whole numbers in range, in one dimension, at least one of them.
+    """
+    wanted = f"expected whole numbers from 0 to {num_classes - 1}, such as [3, 3, 7]"
+    try:
+        labels = torch.as_tensor(class_labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"class_labels is {class_labels!r}, which is not a list of numbers: {wanted}.") from error
+    if labels.ndim == 0:
+        labels = labels[None]
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"class_labels has shape {tuple(labels.shape)}, expected (N,) with N at least 1: {wanted}.")
+    if labels.dtype == torch.bool or labels.is_complex():
+        raise ValueError(f"class_labels has dtype {labels.dtype}: {wanted}.")
+    fits = (labels == labels.round()) if labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
+    fits &= (labels >= 0) & (labels < num_classes)
+    if not fits.all():
+        raise ValueError(f"class_labels contains {labels[~fits][0].item()}: {wanted}.")
+    return labels.long()
+
+
+class ClassConditionedUnet(ModelMixin, ConfigMixin):
+    """A UNet for 28x28 one-channel images that is given the class to draw beside the noisy image.
+
+    With default arguments it is the network of the class-conditioned example in unit 2 of the Hugging Face
+    diffusion models class: 1,708,201 parameters, submodules `class_emb` and `model`, the same state-dict keys.
+
+    Args:
+        num_classes: classes, numbered from 0.
+        class_emb_size: length of the learned vector of each class (only for `conditioning="embedding"`).
+        conditioning: how the class enters the network:
+            "embedding": a learned vector, spread over the image as extra input channels (the example's way);
+            "one_hot": one input channel a class, all ones for the class asked for, zeros elsewhere;
+            "time": a learned vector added to the time embedding, which scales and shifts every residual block.
+        unconditional: adds one more label, `num_classes`, that stands for "no class"; guidance needs it.
+        block_out_channels: width of each level; each level after the first halves the image, so at most three.
+        layers_per_block: residual blocks a level.
+        attention_levels: the levels (0 is the widest image) that have self-attention.
+        attention_head_dim: size of an attention head.
+        norm_num_groups: groups of every GroupNorm; must divide every width.
+        zero_init: start each residual branch and the output at zero, so that the network starts as (nearly) the
+            identity and can bear a higher learning rate (Goyal et al., arXiv:1706.02677, section 5.1).
+
+    Raises:
+        ValueError: for an unknown `conditioning` or sizes that do not fit together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_classes: int = 10,
+        class_emb_size: int = 4,
+        conditioning: str = "embedding",
+        unconditional: bool = False,
+        block_out_channels: tuple[int, ...] = (32, 64, 64),
+        layers_per_block: int = 2,
+        attention_levels: tuple[int, ...] = (1, 2),
+        attention_head_dim: int = 8,
+        norm_num_groups: int = 32,
+        zero_init: bool = False,
+    ):
+        super().__init__()
+        check_architecture(num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups)
+        rows = num_classes + unconditional  # the "no class" row comes last
+        class_channels = {"embedding": class_emb_size, "one_hot": num_classes, "time": 0}[conditioning]
+        if conditioning == "embedding":
+            self.class_emb = nn.Embedding(rows, class_emb_size)
+        levels = range(len(block_out_channels))
+        self.model = UNet2DModel(
+            sample_size=28,
+            in_channels=1 + class_channels,
+            out_channels=1,
+            layers_per_block=layers_per_block,
+            block_out_channels=tuple(block_out_channels),
+            down_block_types=tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels),
+            up_block_types=tuple("AttnUpBlock2D" if i in attention_levels else "UpBlock2D" for i in reversed(levels)),
+            attention_head_dim=attention_head_dim,
+            norm_num_groups=norm_num_groups,
+            num_class_embeds=rows if conditioning == "time" else None,
+            resnet_time_scale_shift="scale_shift" if conditioning == "time" else "default",
+        )
+        if zero_init:
+            zero_residual_branches(self.model)
+
+    @classmethod
+    def fast(cls, **changes) -> "ClassConditionedUnet":
+        """The fast track's network: a tenth of the arithmetic, and the class in the time embedding.
+
+        Args:
+            changes: arguments of `ClassConditionedUnet` to use in place of the fast track's.
+        """
+        fast_track = dict(
+            conditioning="time",
+            unconditional=True,
+            block_out_channels=(16, 32, 64),
+            layers_per_block=1,
+            attention_levels=(2,),
+            norm_num_groups=8,
+            zero_init=True,
+        )
+        return cls(**{**fast_track, **changes})
+
+    @property
+    def null_label(self) -> int:
+        """The label that stands for "no class".
+
+        Raises:
+            ValueError: if the network was built without it.
+        """
+        if not self.config.unconditional:
+            raise ValueError(
+                "this network has no 'no class' label, so it can be neither guided nor trained with label dropout: "
+                "build it with unconditional=True, or use guidance_scale=1 and label_dropout=0."
+            )
+        return self.config.num_classes
+
+    def class_channels(self, class_labels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """The extra input channels: each class's numbers, repeated at every pixel.
+
+        Args:
+            class_labels: int64 (B,).
+            height, width: size of the image, in pixels.
+
+        Returns:
+            (B, channels, height, width), with 4 channels for the default network, 10 for "one_hot".
+        """
+        if self.config.conditioning == "one_hot":
+            rows = F.one_hot(class_labels, self.config.num_classes + 1)  # (B, 11): the last column is "no class" ...
+            numbers = rows[:, :-1].to(self.dtype)  # (B, 10): ... which becomes a row of zeros
+        else:
+            numbers = self.class_emb(class_labels)  # (B, 4)
+        return numbers[:, :, None, None].expand(-1, -1, height, width)
+
+    def forward(self, x: torch.Tensor, t, class_labels: torch.Tensor) -> torch.Tensor:
+        """Predict the noise (or the velocity, as trained) in a batch of noisy images.
+
+        Args:
+            x: noisy images, float (B, 1, 28, 28).
+            t: timestep, an int or an int tensor of shape () or (B,), 0 .. num_train_timesteps - 1.
+            class_labels: int64 (B,).
+
+        Returns:
+            float (B, 1, 28, 28).
+        """
+        if self.config.conditioning == "time":
+            return self.model(x, t, class_labels).sample
+        class_cond = self.class_channels(class_labels, *x.shape[-2:])  # (B, 4, 28, 28)
+        net_input = torch.cat((x, class_cond), dim=1)  # (B, 5, 28, 28)
+        return self.model(net_input, t).sample  # (B, 1, 28, 28)
+
+    @classmethod
+    def from_pretrained(cls, folder, **kwargs) -> "ClassConditionedUnet":
+        """Load `config.json` and the safetensors weights from a folder; the network comes back in eval mode.
+
+        Raises:
+            FileNotFoundError: if the folder does not hold both files.
+            ValueError: if the weights are damaged or do not fit the configuration.
+        """
+        folder = Path(folder)
+        for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} holds no {name}: give a folder that save_pretrained has written.")
+        try:
+            return super().from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False, **kwargs)
+        except Exception as error:  # whatever safetensors, json or torch says, the remedy is the same
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f"the weights in {folder} cannot be read ({reason}): copy or train them again.") from error
+
+
+def check_architecture(num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups):
+    """Refuse, before anything is allocated, sizes that make no network for 28x28 images.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if conditioning not in CONDITIONINGS:
+        raise ValueError(f"conditioning is {conditioning!r}, expected one of {', '.join(map(repr, CONDITIONINGS))}.")
+    bounds = {"num_classes": (num_classes, 1000), "class_emb_size": (class_emb_size, 512), "layers_per_block": (layers_per_block, 8)}
+    for name, (value, largest) in bounds.items():
+        if not isinstance(value, int) or not 1 <= value <= largest:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}.")
+    widths = list(block_out_channels)
+    if not 1 <= len(widths) <= 3:
+        raise ValueError(f"block_out_channels is {widths}, expected 1 to 3 widths: 28 can be halved only twice.")
+    if any(not isinstance(width, int) or not 1 <= width <= 1024 for width in widths):
+        raise ValueError(f"block_out_channels is {widths}, expected whole numbers from 1 to 1024.")
+    if not isinstance(norm_num_groups, int) or norm_num_groups < 1 or any(width % norm_num_groups for width in widths):
+        raise ValueError(f"norm_num_groups is {norm_num_groups!r}, expected a divisor of every width in {widths}.")
+
+
+def zero_residual_branches(unet: UNet2DModel):
+    """Set the last layer of every residual branch, of every attention, and of the output to zero."""
+    for module in unet.modules():
+        for name in ("conv2", "to_out", "conv_out"):
+            layer = getattr(module, name, None)
+            if isinstance(layer, nn.ModuleList):  # Attention.to_out is [Linear, Dropout]
+                layer = layer[0]
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,138 @@
+"""From noise to pictures: noise schedulers, and the loop that takes the noise away."""
+
+from contextlib import contextmanager
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from tqdm import tqdm
+
+from course_utils.model import check_class_labels
+
+COSINE_SCHEDULE = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+# "trailing" starts at the noisiest timestep however few the steps; thresholding is these solvers' way to clip.
+SCHEDULERS = {
+    "ddpm": (DDPMScheduler, {}),
+    "ddim": (DDIMScheduler, dict(timestep_spacing="trailing")),
+    "dpmsolver++": (DPMSolverMultistepScheduler, dict(timestep_spacing="trailing", thresholding=True)),
+    "unipc": (UniPCMultistepScheduler, dict(timestep_spacing="trailing", thresholding=True)),
+}
+MAX_BATCH = 500
+
+
+def make_scheduler(name: str = "ddpm", prediction_type: str = "epsilon"):
+    """A diffusers noise scheduler with 1000 training steps and the cosine schedule.
+
+    Args:
+        name: "ddpm" trains, and samples as the Hugging Face example does; "ddim", "dpmsolver++" and "unipc" sample
+            in few steps (arXiv:2010.02502, 2211.01095, 2302.04867).
+        prediction_type: what the network predicts: "epsilon" (the noise) or "v_prediction" (the velocity,
+            arXiv:2202.00512). Must be the same in training and sampling.
+
+    Raises:
+        ValueError: for an unknown name or prediction type.
+    """
+    if name not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {name!r}: expected one of {', '.join(map(repr, SCHEDULERS))}.")
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(f"unknown prediction_type {prediction_type!r}: expected 'epsilon' or 'v_prediction'.")
+    scheduler_class, options = SCHEDULERS[name]
+    return scheduler_class(**COSINE_SCHEDULE, **options, prediction_type=prediction_type)
+
+
+def sample(
+    model,
+    noise_scheduler,
+    class_labels,
+    num_inference_steps: int,
+    guidance_scale: float = 1.0,
+    generator: torch.Generator | None = None,
+    batch_size: int = MAX_BATCH,
+    callback=None,
+    progress: bool = False,
+) -> torch.Tensor:
+    """Draw one picture for each label, starting from pure noise.
+
+    Each picture has noise of its own, so it comes out the same alone as in a batch, whatever its place in it.
+
+    Args:
+        model: a `ClassConditionedUnet`; left in the mode (train or eval) it was in.
+        noise_scheduler: any scheduler of `make_scheduler`; a copy is used, it is left as it was.
+        class_labels: N labels.
+        num_inference_steps: network evaluations a picture, 1 .. num_train_timesteps.
+        guidance_scale: classifier-free guidance (arXiv:2207.12598) as diffusers counts it: 1 is off, more follows
+            the label more closely, `uncond + scale * (cond - uncond)`.
+        generator: source of the noise; the same state gives the same pictures. None uses torch's global one.
+        batch_size: pictures drawn at a time; memory grows with this, not with N.
+        callback: called as `callback(step, pictures)` after each step of each batch, with pictures (B, 1, 28, 28).
+        progress: show a progress bar.
+
+    Returns:
+        float32 (N, 1, 28, 28) in [-1, 1], on the CPU.
+
+    Raises:
+        ValueError: for bad labels, steps, guidance or batch size.
+    """
+    labels = check_class_labels(class_labels, model.config.num_classes)
+    check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_size)
+    if guidance_scale != 1:
+        model.null_label  # says so now, in one sentence, if the network knows no "no class"
+    seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device if generator else None)
+    pictures = []
+    with torch.inference_mode(), evaluating(model):
+        for batch, batch_seeds in zip(labels.split(batch_size), seeds.split(batch_size)):
+            generators = [torch.Generator().manual_seed(seed) for seed in batch_seeds.tolist()]
+            steps = denoise(model, noise_scheduler, batch, num_inference_steps, guidance_scale, generators)
+            for step, x in enumerate(tqdm(steps, total=num_inference_steps, disable=not progress, desc="sampling")):
+                if callback is not None:
+                    callback(step, x)
+            pictures.append(x.clamp(-1, 1).float().cpu())
+    return torch.cat(pictures).clone()
+
+
+def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale, generators):
+    """Yield the pictures after each step: (B, 1, 28, 28) from noise to ink."""
+    scheduler = noise_scheduler.from_config(noise_scheduler.config)  # set_timesteps changes it: use a copy
+    scheduler.set_timesteps(num_inference_steps)
+    takes_generator = isinstance(scheduler, DDPMScheduler)  # the only one here that adds noise while it samples
+    x = torch.stack([torch.randn(1, 28, 28, generator=generator) for generator in generators]).to(model.device)
+    x = x * scheduler.init_noise_sigma
+    labels = labels.to(model.device)
+    for t in scheduler.timesteps:
+        prediction = predict(model, scheduler.scale_model_input(x, t), t, labels, guidance_scale)
+        x = scheduler.step(prediction, t, x, **(dict(generator=generators) if takes_generator else {})).prev_sample
+        yield x
+
+
+def predict(model, x, t, labels, guidance_scale):
+    """The network's prediction, guided: both halves, with and without the class, in one batch."""
+    if guidance_scale == 1:
+        return model(x, t, labels)
+    both = torch.cat((torch.full_like(labels, model.null_label), labels))
+    uncond, cond = model(torch.cat((x, x)), t, both).chunk(2)
+    return uncond + guidance_scale * (cond - uncond)
+
+
+@contextmanager
+def evaluating(model):
+    """Put the model in eval mode for a while, and back as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_size=MAX_BATCH):
+    """Refuse impossible sampling settings.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    largest = noise_scheduler.config.num_train_timesteps
+    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= largest:
+        raise ValueError(f"num_inference_steps is {num_inference_steps!r}, expected a whole number from 1 to {largest}.")
+    if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale <= 20:
+        raise ValueError(f"guidance_scale is {guidance_scale!r}, expected a number from 0 to 20 (1 is off).")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}, expected a whole number of at least 1.")

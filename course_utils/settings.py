@@ -1,0 +1,58 @@
+"""How much to compute: the presets `smoke`, `laptop` and `full`, and the device."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a notebook may spend.
+
+    Attributes:
+        preset: the name of this setting.
+        device: "cuda", "mps" or "cpu".
+        train_images: images that a notebook's training sees, repeats counted.
+        eval_images: pictures drawn to measure quality.
+        images_per_class: rows of the grid of samples.
+        ddpm_steps: steps where the thousand-step sampler is shown.
+    """
+
+    preset: str
+    device: str
+    train_images: int
+    eval_images: int
+    images_per_class: int
+    ddpm_steps: int
+
+
+PRESETS = {
+    "smoke": dict(train_images=256, eval_images=50, images_per_class=2, ddpm_steps=4),
+    "laptop": dict(train_images=40_960, eval_images=500, images_per_class=8, ddpm_steps=1000),
+    "full": dict(train_images=600_000, eval_images=5000, images_per_class=8, ddpm_steps=1000),
+}
+
+
+def best_device() -> str:
+    """ "cuda" or "mps" where there is one, else "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def course_settings(preset: str | None = None) -> Settings:
+    """The one switch of every notebook.
+
+    Args:
+        preset: "smoke" (seconds, for tests), "laptop" (minutes on a CPU) or "full"; default $COURSE_PRESET, else
+            "full" where there is a GPU and "laptop" where there is none.
+
+    Raises:
+        ValueError: for an unknown preset.
+    """
+    device = best_device()
+    preset = preset or os.environ.get("COURSE_PRESET") or ("laptop" if device == "cpu" else "full")
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(map(repr, PRESETS))}; it comes from COURSE_PRESET.")
+    return Settings(preset, device, **PRESETS[preset])

@@ -1,0 +1,304 @@
+"""The training loop: noise a batch, let the network predict the noise, compare, step."""
+
+import math
+import os
+import time
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from course_utils.data import scale_to_model
+from course_utils.settings import best_device
+
+RUNNING_MEAN_STEPS = 100
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. The defaults are the recipe of the Hugging Face class-conditioned example.
+
+    Attributes:
+        num_epochs: passes over the data set.
+        batch_size: images a step.
+        learning_rate: of Adam; the peak, where a schedule is used.
+        weight_decay: decoupled, as in AdamW; 0 is plain Adam.
+        lr_schedule: "constant", or "one_cycle": up for the first tenth of the steps, then down to zero
+            (arXiv:1708.07120).
+        ema_decay: decay a step of the moving average of the weights that is returned; None returns the last weights.
+        label_dropout: share of labels replaced by "no class" in training, which guidance needs; 0 .. 1.
+        max_grad_norm: gradients are scaled down to this norm; None leaves them.
+        stratified_timesteps: spread the timesteps of a batch evenly over all of them, instead of drawing each
+            by itself (arXiv:2107.00630, appendix I.1).
+        max_steps: stop after so many steps, even inside an epoch; None for no such limit.
+        seed: of everything random in training: order of images, noise, timesteps, dropped labels.
+    """
+
+    num_epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    lr_schedule: str = "constant"
+    ema_decay: float | None = None
+    label_dropout: float = 0.0
+    max_grad_norm: float | None = None
+    stratified_timesteps: bool = False
+    max_steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("num_epochs", "batch_size", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate!r}, expected a number above 0.")
+        if self.lr_schedule not in ("constant", "one_cycle"):
+            raise ValueError(f"lr_schedule is {self.lr_schedule!r}, expected 'constant' or 'one_cycle'.")
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout is {self.label_dropout!r}, expected a share from 0 to 1.")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay!r}, expected None or a number from 0 up to, not including, 1.")
+
+    @classmethod
+    def fast(cls, **changes) -> "TrainingConfig":
+        """The fast track, for `ClassConditionedUnet.fast()` and v-prediction.
+
+        Args:
+            changes: attributes to set differently, such as `num_epochs=2`.
+        """
+        return replace(
+            cls(
+                num_epochs=2,
+                batch_size=64,
+                learning_rate=3e-3,
+                weight_decay=0.01,
+                lr_schedule="one_cycle",
+                ema_decay=0.99,
+                label_dropout=0.1,
+                max_grad_norm=1.0,
+                stratified_timesteps=True,
+            ),
+            **changes,
+        )
+
+    def total_steps(self, num_images: int) -> int:
+        """Optimiser steps of a whole training on so many images."""
+        steps = self.num_epochs * math.ceil(num_images / self.batch_size)
+        return min(steps, self.max_steps) if self.max_steps else steps
+
+
+@dataclass
+class TrainingRun:
+    """What came out of a training.
+
+    Attributes:
+        model: the trained network, in eval mode; with the moving average of the weights where one was kept.
+        losses: mean squared error of each step.
+        seconds: wall-clock time spent in the loop.
+        images_seen: images that went through the network, repeats counted.
+        config: the `TrainingConfig` it was trained with.
+    """
+
+    model: torch.nn.Module
+    config: TrainingConfig
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    images_seen: int = 0
+
+
+def running_mean(losses: list[float]) -> float:
+    """Mean of the last 100 losses, or of as many as there are."""
+    recent = losses[-RUNNING_MEAN_STEPS:]
+    return sum(recent) / len(recent)
+
+
+def train(model, dataset, noise_scheduler, config=None, device=None, progress=True, checkpoint_dir=None) -> TrainingRun:
+    """Train a class-conditioned network.
+
+    Args:
+        model: a `ClassConditionedUnet`; it is trained in place.
+        dataset: an `ImageDataset`.
+        noise_scheduler: a `DDPMScheduler`; its `prediction_type` says what the network learns to predict.
+        config: a `TrainingConfig`; default: the example's recipe.
+        device: "cuda", "mps", "cpu" or a torch.device; default: the best there is.
+        progress: show a tqdm bar with the running loss and the time that remains.
+        checkpoint_dir: folder for a checkpoint every few minutes; if it holds one, training goes on from there.
+
+    Returns:
+        A `TrainingRun`. On one machine's CPU the same model, data, config and seed give the same weights.
+
+    Raises:
+        ValueError: if the parts do not fit together.
+        FloatingPointError: if the loss is no longer a number.
+    """
+    config = config or TrainingConfig()
+    check_training(model, dataset, noise_scheduler, config)
+    trainer = Trainer(model.to(device or best_device()), dataset, noise_scheduler, config)
+    checkpoint = Path(checkpoint_dir) / "checkpoint.pt" if checkpoint_dir else None
+    if checkpoint and checkpoint.exists():
+        trainer.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    model.train()
+    steps = tqdm(range(trainer.step, trainer.total_steps), initial=trainer.step, total=trainer.total_steps, disable=not progress, desc="training")
+    saved = started = time.perf_counter()
+    for _ in steps:
+        trainer.training_step()
+        steps.set_postfix_str(f"loss {running_mean(trainer.losses):.4f}", refresh=False)
+        now = time.perf_counter()
+        trainer.seconds, started = trainer.seconds + now - started, now
+        if checkpoint and now - saved > 120:
+            save_atomically(trainer.state_dict(), checkpoint)
+            saved = now
+    return trainer.finish()
+
+
+def check_training(model, dataset, noise_scheduler, config):
+    """Refuse, before any work, parts that do not fit together.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    prediction_type = noise_scheduler.config.prediction_type
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(f"the scheduler's prediction_type is {prediction_type!r}, expected 'epsilon' or 'v_prediction'.")
+    if len(dataset) == 0:
+        raise ValueError("the data set has no images.")
+    if int(dataset.labels.max()) >= model.config.num_classes:
+        raise ValueError(f"the data set has label {int(dataset.labels.max())}, but the network knows only {model.config.num_classes} classes.")
+    if config.label_dropout:
+        model.null_label  # raises if the network has no "no class"
+
+
+class Trainer:
+    """The state of a training, and what one step does to it."""
+
+    def __init__(self, model, dataset, noise_scheduler, config: TrainingConfig):
+        self.model, self.dataset, self.noise_scheduler, self.config = model, dataset, noise_scheduler, config
+        self.total_steps = config.total_steps(len(dataset))
+        self.step, self.losses, self.seconds, self.images_seen = 0, [], 0.0, 0
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.lr_scheduler = make_lr_scheduler(self.optimizer, config, self.total_steps)
+        self.ema = EMAModel(model.parameters(), decay=config.ema_decay) if config.ema_decay is not None else None
+        self.generator = torch.Generator().manual_seed(config.seed)  # on the CPU: the same draws on every device
+        self.order = torch.empty(0, dtype=torch.int64)  # the images of this epoch still to come
+
+    def training_step(self):
+        """Take one batch, and move the weights one step."""
+        images, labels = self.next_batch()
+        loss = self.loss(images, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        if self.ema is not None:
+            self.ema.step(self.model.parameters())
+        self.step += 1
+        self.images_seen += len(labels)
+        self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise FloatingPointError(
+                f"the loss became {self.losses[-1]} at step {self.step} (learning rate {self.config.learning_rate:g}): "
+                "lower learning_rate, or set max_grad_norm=1."
+            )
+
+    def next_batch(self):
+        """The next images in a random order that is drawn anew each epoch: (B, 1, 28, 28) in [-1, 1], and (B,)."""
+        if len(self.order) == 0:
+            self.order = torch.randperm(len(self.dataset), generator=self.generator)
+        batch, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
+        device = self.model.device
+        return scale_to_model(self.dataset.images[batch].to(device)), self.drop_labels(self.dataset.labels[batch]).to(device)
+
+    def drop_labels(self, labels):
+        """Replace a share of the labels by "no class"."""
+        if not self.config.label_dropout:
+            return labels
+        dropped = torch.rand(len(labels), generator=self.generator) < self.config.label_dropout
+        return labels.masked_fill(dropped, self.model.null_label)
+
+    def draw_timesteps(self, count: int):
+        """int64 (count,), each in 0 .. num_train_timesteps - 1: all of them, the last included."""
+        num_train_timesteps = self.noise_scheduler.config.num_train_timesteps
+        if not self.config.stratified_timesteps:
+            return torch.randint(0, num_train_timesteps, (count,), generator=self.generator)
+        offset = torch.rand((), generator=self.generator)
+        spread = (torch.arange(count) + offset) / count  # evenly over [0, 1)
+        return (spread * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
+
+    def loss(self, images, labels):
+        """Mean squared error of the prediction at timesteps drawn at random."""
+        noise = torch.randn(images.shape, generator=self.generator).to(images.device)  # (B, 1, 28, 28)
+        timesteps = self.draw_timesteps(len(images)).to(images.device)  # (B,)
+        noisy_images = self.noise_scheduler.add_noise(images, noise, timesteps)
+        prediction = self.model(noisy_images, timesteps, labels)
+        return F.mse_loss(prediction, training_target(self.noise_scheduler, images, noise, timesteps))
+
+    def finish(self) -> TrainingRun:
+        if self.ema is not None:
+            self.ema.copy_to(self.model.parameters())
+        self.model.eval()
+        return TrainingRun(self.model, self.config, self.losses, self.seconds, self.images_seen)
+
+    def state_dict(self) -> dict:
+        """All that is needed to go on as if nothing had happened."""
+        parts = {name: getattr(self, name) for name in ("step", "losses", "seconds", "images_seen", "order")}
+        return parts | {
+            "config": {f.name: getattr(self.config, f.name) for f in fields(self.config)},
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict):
+        """Go on from where `state_dict` was taken.
+
+        Raises:
+            ValueError: if the checkpoint was made with another configuration.
+        """
+        for name, stored in state["config"].items():
+            if getattr(self.config, name) != stored:
+                raise ValueError(
+                    f"the checkpoint was made with {name}={stored!r}, this training has {getattr(self.config, name)!r}: "
+                    "use the same settings to go on, or another checkpoint folder to start anew."
+                )
+        for name in ("step", "losses", "seconds", "images_seen", "order"):
+            setattr(self, name, state[name])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.model.device)
+        self.generator.set_state(state["generator"])
+
+
+def training_target(noise_scheduler, images, noise, timesteps):
+    """What the network should have predicted: the noise, or the velocity."""
+    if noise_scheduler.config.prediction_type == "v_prediction":
+        return noise_scheduler.get_velocity(images, noise, timesteps)
+    return noise
+
+
+def make_lr_scheduler(optimizer, config: TrainingConfig, total_steps: int):
+    """The learning rate over the steps of a training."""
+    if config.lr_schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total_steps + 1, pct_start=0.1)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def save_atomically(state: dict, path: Path):
+    """Write a checkpoint so that an interruption leaves the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
