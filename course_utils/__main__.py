@@ -1,0 +1,115 @@
+"""The command line: train, sample, evaluate.
+
+python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
+python -m course_utils sample   --weights mnist --digit 3 --count 8 --out grid.png
+python -m course_utils evaluate --weights mnist --count 1000
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from course_utils.data import SOURCES, load_dataset
+from course_utils.evaluation import evaluate
+from course_utils.pipeline import ClassConditionedPipeline, make_writable_folder
+from course_utils.recipes import RECIPES
+from course_utils.settings import PRESETS, best_device, course_settings
+from course_utils.training import running_mean
+from course_utils.widgets import png_bytes
+
+
+def main(arguments=None) -> int:
+    """Run one command; bad input is answered by one line on stderr and exit status 2."""
+    args = make_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m course_utils", description="Train, sample and evaluate.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("train", help="train a network and save it with its sampler")
+    command.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
+    command.add_argument("--recipe", choices=tuple(RECIPES), default="fast")
+    command.add_argument("--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset")
+    command.add_argument("--epochs", type=int, help="passes over the data; default: the recipe's")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, help="folder for the weights")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    command.set_defaults(run=run_train)
+
+    command = commands.add_parser("sample", help="draw pictures of one class into a PNG file")
+    command.add_argument("--weights", required=True, help="mnist, fashion_mnist, mnist-concat, or a folder")
+    command.add_argument("--digit", type=int, required=True, help="the class to draw, 0 to 9")
+    command.add_argument("--count", type=int, default=8)
+    command.add_argument("--steps", type=int, help="default: what the weights were saved with")
+    command.add_argument("--guidance", type=float, help="1 is off; default: what the weights were saved with")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, help="the PNG file")
+    command.set_defaults(run=run_sample)
+
+    command = commands.add_parser("evaluate", help="measure class accuracy and Frechet distance; prints JSON")
+    command.add_argument("--weights", required=True)
+    command.add_argument("--count", type=int, default=1000)
+    command.add_argument("--steps", type=int)
+    command.add_argument("--guidance", type=float)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=run_evaluate)
+    return parser
+
+
+def run_train(args):
+    """Train by a recipe, with a checkpoint every few minutes, and save the pipeline and the losses."""
+    out = Path(args.out)
+    make_writable_folder(out)
+    checkpoints = out / "checkpoints"
+    if not args.resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    recipe, dataset = RECIPES[args.recipe], load_dataset(args.dataset)
+    if args.preset:
+        batch_size = recipe.stages[-1][1].batch_size
+        recipe = recipe.with_changes(max_steps=max(1, course_settings(args.preset).train_images // batch_size))
+    if args.epochs is not None:
+        recipe = recipe.with_changes(num_epochs=args.epochs, max_steps=None)
+    pipe, run = recipe.train(dataset, args.seed, checkpoints)
+    pipe.save_pretrained(out)
+    report = dict(recipe=args.recipe, dataset=args.dataset, seed=args.seed, seconds=run.seconds, images_seen=run.images_seen)
+    report |= dict(device=best_device(), threads=torch.get_num_threads(), losses=run.losses)
+    (out / "training.json").write_text(json.dumps(report))
+    print(f"{run.images_seen:,} images in {run.seconds:.0f} s, loss {running_mean(run.losses):.4f}, saved to {out}")
+
+
+def run_sample(args):
+    """Draw one row of pictures into a PNG file."""
+    pipe = ClassConditionedPipeline.from_pretrained(args.weights)
+    if args.count < 1:
+        raise ValueError(f"--count is {args.count}, expected at least 1.")
+    generator = torch.Generator().manual_seed(args.seed)
+    pictures = pipe([args.digit] * args.count, args.steps, args.guidance, generator, output_type="pt").images
+    out = Path(args.out)
+    make_writable_folder(out.parent)
+    out.write_bytes(png_bytes(pictures))
+    print(f"{args.count} x {pipe.class_names[args.digit]} in {out}")
+
+
+def run_evaluate(args):
+    """Print the scores as JSON."""
+    pipe = ClassConditionedPipeline.from_pretrained(args.weights).to(best_device())
+    start = time.perf_counter()
+    generator = torch.Generator().manual_seed(args.seed)
+    scores = evaluate(pipe, args.count, args.steps, args.guidance, generator)
+    print(json.dumps(scores | dict(total_seconds=time.perf_counter() - start), indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

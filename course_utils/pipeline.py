@@ -1,0 +1,153 @@
+"""Network and sampler in one object: labels in, pictures out."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffusers import DiffusionPipeline, ImagePipelineOutput
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from course_utils.data import SOURCES
+from course_utils.model import ClassConditionedUnet
+from course_utils.sampling import SCHEDULERS, check_sampling, sample
+
+PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
+BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+class ClassConditionedPipeline(DiffusionPipeline):
+    """Draws pictures of the classes it is asked for.
+
+    Args:
+        unet: a trained `ClassConditionedUnet`.
+        scheduler: a scheduler of `make_scheduler` with the prediction type that the network was trained with.
+        dataset: "mnist" or "fashion_mnist"; it decides the class names and who judges the pictures.
+        num_inference_steps, guidance_scale: what is used when a call names none; they are saved with the weights.
+    """
+
+    def __init__(self, unet, scheduler, dataset: str = "mnist", num_inference_steps: int = 10, guidance_scale: float = 1.0):
+        super().__init__()
+        if dataset not in SOURCES:
+            raise ValueError(f"unknown data set {dataset!r}: expected one of {', '.join(map(repr, SOURCES))}.")
+        check_sampling(scheduler, num_inference_steps, guidance_scale)
+        self.register_modules(unet=unet.eval(), scheduler=scheduler)
+        self.register_to_config(dataset=dataset, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+
+    @property
+    def class_names(self) -> list[str]:
+        """One name a label."""
+        return list(SOURCES[self.config.dataset].class_names)
+
+    def __call__(self, class_labels, num_inference_steps=None, guidance_scale=None, generator=None, output_type="pil"):
+        """Draw one picture for each label.
+
+        Args:
+            class_labels: N labels, 0 .. num_classes - 1.
+            num_inference_steps: 1 .. 1000; None for the default that came with the weights.
+            guidance_scale: 1 is off; None for the default that came with the weights.
+            generator: a `torch.Generator`; the same state gives the same pictures.
+            output_type: "pil" (a list of PIL images), "np" (float32 (N, 28, 28, 1) in [0, 1], ink = 1) or "pt"
+                (a tensor (N, 1, 28, 28) in the same range).
+
+        Returns:
+            An `ImagePipelineOutput`; the pictures are its `images`.
+
+        Raises:
+            ValueError: for bad labels, settings or output type.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}: expected one of {', '.join(map(repr, OUTPUT_TYPES))}.")
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        pictures = sample(self.unet, self.scheduler, class_labels, steps, scale, generator)  # (N, 1, 28, 28) in [-1, 1]
+        pictures = (pictures + 1) / 2
+        if output_type == "pt":
+            return ImagePipelineOutput(images=pictures)
+        array = pictures.permute(0, 2, 3, 1).numpy()  # (N, 28, 28, 1)
+        return ImagePipelineOutput(images=array if output_type == "np" else self.numpy_to_pil(array))
+
+    def save_pretrained(self, save_directory):
+        """Write network, scheduler and defaults in diffusers' layout: all of it, or nothing.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
+        folder = Path(save_directory)
+        make_writable_folder(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as incoming:
+            super().save_pretrained(incoming, safe_serialization=True)
+            for part in Path(incoming).iterdir():
+                if part.is_dir():
+                    shutil.copytree(part, folder / part.name, copy_function=os.replace, dirs_exist_ok=True)
+                else:
+                    os.replace(part, folder / part.name)
+
+    @classmethod
+    def from_pretrained(cls, name) -> "ClassConditionedPipeline":
+        """Load weights from the course, from a folder or from the Hugging Face Hub.
+
+        Only JSON and safetensors files are opened, and nothing in them is executed.
+
+        Args:
+            name: "mnist", "fashion_mnist" or "mnist-concat" (bundled); or a folder; or a Hub id "owner/name".
+
+        Raises:
+            FileNotFoundError: if there are no weights by that name or in that folder.
+            ValueError: if they are damaged.
+        """
+        folder = find_weights(str(name))
+        if not (folder / "model_index.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no model_index.json: give a folder that save_pretrained has written.")
+        unet = ClassConditionedUnet.from_pretrained(folder / "unet")
+        try:
+            index = json.loads((folder / "model_index.json").read_text())
+            defaults = {key: index[key] for key in ("dataset", "num_inference_steps", "guidance_scale") if key in index}
+            return cls(unet, load_scheduler(folder / "scheduler" / "scheduler_config.json"), **defaults)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"the settings in {folder} are damaged ({error}): copy or train them again.") from error
+
+
+def find_weights(name: str) -> Path:
+    """The folder that a name stands for; a Hub id is downloaded first.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if name in BUNDLED_WEIGHTS:
+        return PRETRAINED_FOLDER / name
+    if Path(name).is_dir():
+        return Path(name)
+    known = f"expected one of {', '.join(map(repr, BUNDLED_WEIGHTS))}, a folder, or a Hub id such as 'owner/name'"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"there are no weights called {name!r} and no such folder: {known}.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(f"there is no folder {name!r}, and the Hub gave no such weights: {known}.") from error
+
+
+def load_scheduler(file: Path):
+    """Make a scheduler from its saved settings; only the course's own kinds are known."""
+    config = json.loads(file.read_text())
+    kinds = {scheduler_class.__name__: scheduler_class for scheduler_class, _ in SCHEDULERS.values()}
+    if config.get("_class_name") not in kinds:
+        raise ValueError(f"unknown scheduler {config.get('_class_name')!r}, expected one of {', '.join(kinds)}")
+    return kinds[config["_class_name"]].from_config(config)
+
+
+def make_writable_folder(folder: Path):
+    """Make a folder and make sure, before any long work, that it can be written to.
+
+    Raises:
+        OSError: if it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}): name a folder that you may write to.") from error

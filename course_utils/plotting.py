@@ -1,0 +1,143 @@
+"""Figures: grids of pictures, losses, the way from noise to picture, confusion."""
+
+import torch
+from matplotlib.figure import Figure
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # from Okabe and Ito's palette, distinct for colour-blind eyes
+SAMPLE_NOTE = "bundled sample: drawn by this course's model, not real"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, with a white ground of its own so that dark themes do not swallow its text."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def show_pictures(axes, pictures: torch.Tensor, columns: int):
+    """Tile pictures (N, 1, 28, 28) in [0, 1] on one axes, ink black on white."""
+    rows = -(-len(pictures) // columns)
+    sheet = torch.zeros(rows * columns, 28, 28)
+    sheet[: len(pictures)] = pictures[:, 0].float().cpu()
+    sheet = sheet.view(rows, columns, 28, 28).permute(0, 2, 1, 3).reshape(rows * 28, columns * 28)
+    axes.imshow(sheet.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+
+
+def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_names=None, title: str = "") -> Figure:
+    """A grid of pictures.
+
+    Args:
+        pictures: (N, 1, 28, 28) in [0, 1], row after row.
+        columns: pictures a row.
+        column_names, row_names: labels of the columns (at the top) and rows.
+        title: above it all.
+    """
+    rows = -(-len(pictures) // columns)
+    figure = new_figure(min(0.7 * columns + 0.6, 9), min(0.7 * columns + 0.6, 9) * rows / columns + 0.6)
+    axes = figure.add_subplot()
+    show_pictures(axes, pictures, columns)
+    if column_names is not None:
+        axes.set_xticks([28 * i + 14 for i in range(columns)], column_names, fontsize=12)
+        axes.xaxis.tick_top()
+    if row_names is not None:
+        axes.set_yticks([28 * i + 14 for i in range(rows)], row_names, fontsize=11)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title)
+    return figure
+
+
+def dataset_grid(dataset, rows: int = 3) -> Figure:
+    """The first few images of each class, a column a class."""
+    chosen = torch.stack([torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))])
+    pictures = dataset.images[chosen.T.reshape(-1)].float() / 255
+    note = f" ({SAMPLE_NOTE})" if dataset.is_sample else ""
+    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{dataset.name}{note}")
+
+
+def short_names(names) -> list[str]:
+    """Names with their words on lines of their own, so that they fit above narrow columns."""
+    return [name.replace(" ", "\n") for name in names]
+
+
+def loss_curve(losses: list[float], window: int = 100) -> Figure:
+    """The loss of every step, and its running mean over the last `window` steps."""
+    values = torch.tensor(losses)
+    totals = torch.cat((torch.zeros(1), values.double().cumsum(0)))
+    ends = torch.arange(1, len(values) + 1)
+    starts = (ends - window).clamp(min=0)
+    means = (totals[ends] - totals[starts]) / (ends - starts)
+    figure = new_figure(7, 3.5)
+    axes = figure.add_subplot()
+    axes.plot(ends, values, color=BLUE, alpha=0.3, linewidth=0.8, label="each step")
+    axes.plot(ends, means, color=BLUE, linewidth=2, label=f"mean of the last {window}")
+    axes.set(xlabel="training step", ylabel="mean squared error", yscale="log", title="Loss")
+    axes.legend(frameon=False)
+    return figure
+
+
+def timestep_losses(losses: dict[str, torch.Tensor], num_train_timesteps: int = 1000) -> Figure:
+    """Loss by band of timesteps, one line a model: `{"trained": tensor (bands,), ...}`."""
+    figure = new_figure(7, 3.5)
+    axes = figure.add_subplot()
+    for (name, values), color, marker in zip(losses.items(), (ORANGE, BLUE, "black"), "os^"):
+        width = num_train_timesteps / len(values)
+        axes.plot([(i + 0.5) * width for i in range(len(values))], values, color=color, marker=marker, label=name)
+    axes.set(xlabel="timestep t (0: hardly any noise, 999: nothing but noise)", ylabel="mean squared error of the noise")
+    axes.set(yscale="log", title="Loss by timestep")
+    axes.legend(frameon=False)
+    return figure
+
+
+def noise_levels(noise_scheduler) -> Figure:
+    """How much of the picture and how much noise there is at each timestep."""
+    kept = noise_scheduler.alphas_cumprod
+    figure = new_figure(7, 3.5)
+    axes = figure.add_subplot()
+    axes.plot(kept.sqrt(), color=BLUE, label="share of the picture")
+    axes.plot((1 - kept).sqrt(), color=ORANGE, linestyle="--", label="share of the noise")
+    axes.set(xlabel="timestep t", ylabel="factor", title="What x_t is made of")
+    axes.legend(frameon=False)
+    return figure
+
+
+def denoising_strip(paths: torch.Tensor, steps: list[int], row_names=None, title: str = "From noise to picture") -> Figure:
+    """The way from noise to picture, one picture a row.
+
+    Args:
+        paths: (steps, N, 1, 28, 28) in [-1, 1].
+        steps: a name for each column.
+        row_names: a name for each row.
+    """
+    pictures = paths.transpose(0, 1).reshape(-1, 1, 28, 28)
+    return image_grid((pictures.clamp(-1, 1) + 1) / 2, len(steps), [str(step) for step in steps], row_names, title)
+
+
+def confusion(counts, class_names, title: str = "") -> Figure:
+    """Classes asked for (rows) against classes recognised (columns), as percent of each row."""
+    share = torch.tensor(counts).float()
+    share = 100 * share / share.sum(1, keepdim=True).clamp(min=1)
+    figure = new_figure(6.5, 6)
+    axes = figure.add_subplot()
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=100)
+    for row, column in torch.nonzero(share.round()).tolist():
+        color = "white" if share[row, column] > 50 else "black"
+        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=10)
+    rotated = 45 if max(map(len, class_names)) > 2 else 0
+    axes.set_xticks(range(len(class_names)), class_names, rotation=rotated, ha="right" if rotated else "center")
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set(xlabel="recognised as", ylabel="asked for", title=title or "Percent of each row")
+    return figure
+
+
+def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
+    """The extra input channels of one picture: (channels, 28, 28), each of one value, which is written on it."""
+    figure = new_figure(1.5 * len(channels) + 1, 2.2)
+    limit = max(channels.abs().max().item(), 1e-6)
+    for i, channel in enumerate(channels):
+        axes = figure.add_subplot(1, len(channels), i + 1)
+        axes.imshow(channel.numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
+        axes.text(14, 14, f"{channel[0, 0]:.2f}", ha="center", va="center", fontsize=13, bbox=dict(facecolor="white", edgecolor="none"))
+        axes.set(xticks=[], yticks=[], title=f"channel {i + 1}")
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,111 @@
+"""Recipes: a network, a noise scheduler, a training and a sampler that go together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from course_utils.data import ImageDataset
+from course_utils.model import ClassConditionedUnet
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.sampling import make_scheduler
+from course_utils.training import TrainingConfig, TrainingRun, train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `python -m course_utils train --recipe NAME` does.
+
+    Attributes:
+        make_model: makes the untrained network.
+        stages: side of the training images in pixels, and the training, one after the other.
+        prediction_type: what the network learns to predict.
+        sampler, num_inference_steps, guidance_scale: how pictures are drawn from it.
+    """
+
+    make_model: Callable[[], ClassConditionedUnet]
+    stages: tuple[tuple[int, TrainingConfig], ...]
+    prediction_type: str
+    sampler: str
+    num_inference_steps: int
+    guidance_scale: float
+
+    def with_changes(self, **changes) -> "Recipe":
+        """The same recipe with other training settings, such as `num_epochs=1`, in its last stage."""
+        *earlier, (size, config) = self.stages
+        return replace(self, stages=(*earlier, (size, replace(config, **changes))))
+
+    def train(self, dataset: ImageDataset, seed: int = 0, checkpoint_dir=None, **options):
+        """Train from random weights.
+
+        Args:
+            dataset: an `ImageDataset` of 28x28 images.
+            seed: of the weights and of everything random in training.
+            checkpoint_dir: folder for checkpoints, one file a stage; a training found there goes on.
+            options: passed to `train`, such as `progress=False`.
+
+        Returns:
+            A `ClassConditionedPipeline` and the `TrainingRun` of all stages together.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.make_model()
+        noise_scheduler = make_scheduler("ddpm", self.prediction_type)
+        whole = None
+        for number, (size, config) in enumerate(self.stages):
+            folder = f"{checkpoint_dir}/stage-{number}" if checkpoint_dir else None
+            run = train(model, resized(dataset, size), noise_scheduler, replace(config, seed=seed), checkpoint_dir=folder, **options)
+            whole = run if whole is None else join(whole, run)
+        scheduler = make_scheduler(self.sampler, self.prediction_type)
+        return ClassConditionedPipeline(model, scheduler, dataset.name, self.num_inference_steps, self.guidance_scale), whole
+
+
+def join(first: TrainingRun, second: TrainingRun) -> TrainingRun:
+    """Two stages as one run."""
+    return replace(
+        second,
+        losses=first.losses + second.losses,
+        seconds=first.seconds + second.seconds,
+        images_seen=first.images_seen + second.images_seen,
+    )
+
+
+def resized(dataset: ImageDataset, size: int) -> ImageDataset:
+    """The same images with `size` x `size` pixels, averaged down."""
+    if size == dataset.images.shape[-1]:
+        return dataset
+    images = [
+        torch.nn.functional.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
+        for part in dataset.images.split(4096)
+    ]
+    return ImageDataset(torch.cat(images), dataset.labels, dataset.class_names, dataset.name, dataset.split, dataset.is_sample)
+
+
+PROGRESSIVE = TrainingConfig(
+    num_epochs=2,
+    batch_size=32,
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    lr_schedule="one_cycle",
+    ema_decay=0.995,
+    label_dropout=0.1,
+    max_grad_norm=1.0,
+    stratified_timesteps=True,
+    max_steps=4000,
+)
+
+RECIPES = {
+    # The Hugging Face class-conditioned example, as it is.
+    "course": Recipe(ClassConditionedUnet, ((28, TrainingConfig()),), "epsilon", "ddpm", 1000, 1.0),
+    # The smaller network, with the class in the time embedding.
+    "fast": Recipe(ClassConditionedUnet.fast, ((28, TrainingConfig.fast()),), "v_prediction", "dpmsolver++", 10, 2.0),
+    # The example's network on an evening's budget: most of its training on small pictures, the rest on whole ones.
+    "progressive": Recipe(
+        lambda: ClassConditionedUnet(unconditional=True),
+        ((16, replace(PROGRESSIVE, num_epochs=3)), (28, replace(PROGRESSIVE, max_steps=2400))),
+        "v_prediction",
+        "dpmsolver++",
+        20,
+        2.0,
+    ),
+}
