@@ -16,7 +16,7 @@ import torch
 
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
-from course_utils.pipeline import ClassConditionedPipeline, make_writable_folder
+from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline, make_writable_folder
 from course_utils.recipes import RECIPES
 from course_utils.settings import PRESETS, best_device, course_settings
 from course_utils.training import running_mean
@@ -83,9 +83,9 @@ def run_train(args):
         recipe = recipe.with_changes(num_epochs=args.epochs, max_steps=None)
     pipe, run = recipe.train(dataset, args.seed, checkpoints)
     pipe.save_pretrained(out)
-    report = dict(recipe=args.recipe, dataset=args.dataset, seed=args.seed, seconds=run.seconds, images_seen=run.images_seen)
-    report |= dict(device=best_device(), threads=torch.get_num_threads(), losses=run.losses)
-    (out / "training.json").write_text(json.dumps(report))
+    report = dict(recipe=args.recipe, dataset=args.dataset, epochs=args.epochs, seed=args.seed, seconds=run.seconds, images_seen=run.images_seen)
+    report |= dict(device=best_device(), threads=torch.get_num_threads(), losses=[round(loss, 5) for loss in run.losses])
+    (out / TRAINING_REPORT).write_text(json.dumps(report))
     print(f"{run.images_seen:,} images in {run.seconds:.0f} s, loss {running_mean(run.losses):.4f}, saved to {out}")
 
 

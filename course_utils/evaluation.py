@@ -26,7 +26,7 @@ def evaluate(pipe, count: int = 1000, num_inference_steps=None, guidance_scale=N
             "class_accuracy": share of pictures recognised as the class asked for, 0 .. 1.
             "frechet_distance": between the classifier's features of the pictures and of the real train split
                 (arXiv:1706.08500, with this classifier in Inception's place); 0 is best.
-            "frechet_floor": the same for `count` real images: what a perfect model scores at this count.
+            "frechet_floor": the same for `count` real images of the same classes: what a perfect model scores.
             "floor_from": "real images", or "statistics" where the real images are not at hand.
             "recall": that share for each class, a list.
             "confusion": counts, a list of rows, class asked for x class recognised.
@@ -47,7 +47,7 @@ def evaluate(pipe, count: int = 1000, num_inference_steps=None, guidance_scale=N
     seconds = time.perf_counter() - start
     features, scores = describe(classifier, pictures * 2 - 1)
     confusion = confusion_counts(asked, scores.argmax(1), num_classes)
-    floor, floor_from = frechet_floor(classifier, pipe.config.dataset, count)
+    floor, floor_from = frechet_floor(classifier, pipe.config.dataset, asked)
     return {
         "class_accuracy": confusion.diag().sum().item() / count,
         "frechet_distance": frechet_distance(*mean_and_covariance(features), *reference(classifier)),
@@ -94,24 +94,33 @@ def reference(classifier: Classifier):
     return classifier.feature_mean.cpu().double(), classifier.feature_covariance.cpu().double()
 
 
-def frechet_floor(classifier: Classifier, dataset: str, count: int) -> tuple[float, str]:
-    """What `count` real images score: the mean of a few draws, and where it comes from.
+def frechet_floor(classifier: Classifier, dataset: str, asked: torch.Tensor) -> tuple[float, str]:
+    """What real images of the classes asked for score: the mean of a few draws, and where it comes from.
 
     Without the real images, vectors drawn from their features' statistics stand in for them.
     """
-    images = load_dataset(dataset)
+    real = load_dataset(dataset)
     generator = torch.Generator().manual_seed(0)
     mean, covariance = reference(classifier)
-    draws = []
+    distances = []
     for _ in range(FLOOR_DRAWS):
-        if images.is_sample:
-            noise = torch.randn(count, len(mean), generator=generator, dtype=torch.float64)
+        if real.is_sample:
+            noise = torch.randn(len(asked), len(mean), generator=generator, dtype=torch.float64)
             features = mean + noise @ matrix_square_root(covariance)
         else:
-            chosen = torch.randint(len(images), (count,), generator=generator)
-            features, _ = describe(classifier, scale_to_model(images.images[chosen]))
-        draws.append(frechet_distance(*mean_and_covariance(features), mean, covariance))
-    return sum(draws) / FLOOR_DRAWS, "statistics" if images.is_sample else "real images"
+            images = real.images[draw_of_classes(real.labels, asked, generator)]
+            features, _ = describe(classifier, scale_to_model(images))
+        distances.append(frechet_distance(*mean_and_covariance(features), mean, covariance))
+    return sum(distances) / FLOOR_DRAWS, "statistics" if real.is_sample else "real images"
+
+
+def draw_of_classes(labels: torch.Tensor, asked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """For each class asked for, the position of a random image of that class: int64 (N,)."""
+    by_class = labels.argsort(stable=True)
+    counts = torch.bincount(labels)
+    starts = counts.cumsum(0) - counts
+    picks = (torch.rand(len(asked), generator=generator) * counts[asked]).long()
+    return by_class[starts[asked] + picks]
 
 
 @torch.inference_mode()

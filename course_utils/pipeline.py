@@ -16,6 +16,7 @@ from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
 PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
+TRAINING_REPORT = "training.json"
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 
@@ -128,6 +129,17 @@ def find_weights(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(f"there is no folder {name!r}, and the Hub gave no such weights: {known}.") from error
+
+
+def bundled_losses(name: str) -> list[float]:
+    """The loss of every training step of bundled weights.
+
+    Raises:
+        FileNotFoundError: for a name that is not bundled.
+    """
+    if name not in BUNDLED_WEIGHTS:
+        raise FileNotFoundError(f"there are no bundled weights called {name!r}: expected one of {', '.join(map(repr, BUNDLED_WEIGHTS))}.")
+    return json.loads((PRETRAINED_FOLDER / name / TRAINING_REPORT).read_text())["losses"]
 
 
 def load_scheduler(file: Path):

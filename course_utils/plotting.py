@@ -1,24 +1,38 @@
 """Figures: grids of pictures, losses, the way from noise to picture, confusion."""
 
+import io
+
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # from Okabe and Ito's palette, distinct for colour-blind eyes
+TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 SAMPLE_NOTE = "bundled sample: drawn by this course's model, not real"
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot, which is not safe in a widget's thread."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self)
+        self.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.1)
+        return buffer.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in inches, with a white ground of its own so that dark themes do not swallow its text."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return NotebookFigure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def show_pictures(axes, pictures: torch.Tensor, columns: int):
-    """Tile pictures (N, 1, 28, 28) in [0, 1] on one axes, ink black on white."""
+    """Tile pictures (N, 1, 28, 28) in [0, 1] on one axes, light ink on black as the data sets store them."""
     rows = -(-len(pictures) // columns)
     sheet = torch.zeros(rows * columns, 28, 28)
     sheet[: len(pictures)] = pictures[:, 0].float().cpu()
     sheet = sheet.view(rows, columns, 28, 28).permute(0, 2, 1, 3).reshape(rows * 28, columns * 28)
-    axes.imshow(sheet.numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
 
@@ -32,14 +46,19 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
         title: above it all.
     """
     rows = -(-len(pictures) // columns)
-    figure = new_figure(min(0.7 * columns + 0.6, 9), min(0.7 * columns + 0.6, 9) * rows / columns + 0.6)
+    cell = min(0.75, 8.5 / columns)  # inches
+    names_width, names_height = 0.9 if row_names is not None else 0.1, 0.35 if column_names is not None else 0.1
+    if column_names is not None and any("\n" in name for name in column_names):
+        names_height += 0.2
+    title_height = 0.35 if title else 0
+    figure = new_figure(cell * columns + names_width, cell * rows + names_height + title_height)
     axes = figure.add_subplot()
     show_pictures(axes, pictures, columns)
     if column_names is not None:
         axes.set_xticks([28 * i + 14 for i in range(columns)], column_names, fontsize=12)
         axes.xaxis.tick_top()
     if row_names is not None:
-        axes.set_yticks([28 * i + 14 for i in range(rows)], row_names, fontsize=11)
+        axes.set_yticks([28 * i + 14 for i in range(rows)], row_names, fontsize=12)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -52,7 +71,7 @@ def dataset_grid(dataset, rows: int = 3) -> Figure:
     chosen = torch.stack([torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))])
     pictures = dataset.images[chosen.T.reshape(-1)].float() / 255
     note = f" ({SAMPLE_NOTE})" if dataset.is_sample else ""
-    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{dataset.name}{note}")
+    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{TITLES[dataset.name]}{note}")
 
 
 def short_names(names) -> list[str]:

@@ -98,7 +98,7 @@ RECIPES = {
     # The Hugging Face class-conditioned example, as it is.
     "course": Recipe(ClassConditionedUnet, ((28, TrainingConfig()),), "epsilon", "ddpm", 1000, 1.0),
     # The smaller network, with the class in the time embedding.
-    "fast": Recipe(ClassConditionedUnet.fast, ((28, TrainingConfig.fast()),), "v_prediction", "dpmsolver++", 10, 2.0),
+    "fast": Recipe(ClassConditionedUnet.fast, ((28, TrainingConfig.fast()),), "v_prediction", "dpmsolver++", 10, 1.5),
     # The example's network on an evening's budget: most of its training on small pictures, the rest on whole ones.
     "progressive": Recipe(
         lambda: ClassConditionedUnet(unconditional=True),

@@ -77,7 +77,7 @@ class TrainingConfig:
                 learning_rate=3e-3,
                 weight_decay=0.01,
                 lr_schedule="one_cycle",
-                ema_decay=0.99,
+                ema_decay=0.995,
                 label_dropout=0.1,
                 max_grad_norm=1.0,
                 stratified_timesteps=True,

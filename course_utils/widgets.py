@@ -96,7 +96,7 @@ class ClassPicker(ipywidgets.VBox):
         pictures = self.pipe([label], self.steps.value, self.guidance.value, generator, output_type="pt").images
         milliseconds = 1000 * (time.perf_counter() - start)
         self.image.value = png_bytes(pictures)
-        self.status.value = f"{self.kind} {self.names[label]}, drawn in {milliseconds:.0f} ms from noise number {self.seed}"
+        self.status.value = f"{self.kind} {self.names[label]}, drawn in {milliseconds:.0f} ms (seed {self.seed})"
 
     def draw_anew(self):
         """Draw the same class from other noise."""

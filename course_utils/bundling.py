@@ -1,0 +1,95 @@
+"""For maintainers: put trained weights into the package with their card, and draw the sample sheets.
+
+python -m course_utils.bundling weights runs/mnist --name mnist
+python -m course_utils.bundling samples mnist
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from course_utils.classifier import PRETRAINED_FOLDER
+from course_utils.data import SAMPLES_FOLDER, save_sample
+from course_utils.evaluation import evaluate
+from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
+
+SAMPLE_COUNT = 2000
+CARD = """# {name}
+
+Weights of a class-conditional diffusion model, trained by this project from random weights on the {dataset} train split
+(60,000 images). `ClassConditionedPipeline.from_pretrained("{name}")` loads them.
+
+| | |
+|---|---|
+| network | conditioning by {conditioning}, widths {widths}, {parameters:,} parameters |
+| training | recipe `{recipe}`, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
+| command | `python -m course_utils train --dataset {dataset} --recipe {recipe}{options} --seed {seed} --out {folder}` |
+| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance_scale} |
+| class accuracy, {count:,} pictures | {class_accuracy:.1%} |
+| Frechet distance, {count:,} pictures | {frechet_distance:.3f} |
+| Frechet distance of as many real images (the floor) | {frechet_floor:.3f} ({ratio:.2f} times the floor) |
+| recall by class | {recalls} |
+
+The scores come from `python -m course_utils evaluate --weights {name} --count {count}`, judged by this project's own classifier
+(`classifier-{classifier}`).
+"""
+
+
+def bundle_weights(folder: Path, name: str):
+    """Copy a folder that `python -m course_utils train` has written into the package, and write its card."""
+    pipe = ClassConditionedPipeline.from_pretrained(folder)
+    report = json.loads((folder / TRAINING_REPORT).read_text())
+    target = PRETRAINED_FOLDER / name
+    pipe.save_pretrained(target)
+    shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
+    (target / "README.md").write_text(write_card(pipe, name, folder, report))
+
+
+def write_card(pipe, name: str, folder: Path, report: dict) -> str:
+    """The model card: data, recipe, seconds, scores and the commands that made them."""
+    scores = evaluate(pipe, SAMPLE_COUNT)
+    config = pipe.unet.config
+    return CARD.format(
+        name=name,
+        folder=folder,
+        conditioning={"embedding": "extra input channels", "one_hot": "one-hot input channels", "time": "time embedding"}[config.conditioning],
+        widths=tuple(config.block_out_channels),
+        parameters=sum(parameter.numel() for parameter in pipe.unet.parameters()),
+        options=f" --epochs {report['epochs']}" if report["epochs"] else "",
+        machine=f"{report['threads']} CPU cores" if report["device"] == "cpu" else f"a {report['device']} device",
+        scheduler=type(pipe.scheduler).__name__,
+        ratio=scores["frechet_distance"] / scores["frechet_floor"],
+        recalls=", ".join(f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, scores["recall"], strict=True)),
+        classifier=pipe.config.dataset.replace("_", "-"),
+        **{key: scores[key] for key in ("count", "class_accuracy", "frechet_distance", "frechet_floor", "num_inference_steps", "guidance_scale")},
+        **{key: report[key] for key in ("dataset", "recipe", "seed", "images_seen", "seconds")},
+    )
+
+
+def draw_samples(name: str):
+    """Draw the sample that stands in for a data set, with the bundled weights of the same name."""
+    labels = torch.arange(SAMPLE_COUNT) % 10
+    pictures = ClassConditionedPipeline.from_pretrained(name)(labels, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    SAMPLES_FOLDER.mkdir(exist_ok=True)
+    save_sample(pictures[:, 0].mul(255).round().byte(), SAMPLES_FOLDER / f"{name}.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Bundle trained weights, or draw the sample sheets.")
+    commands = parser.add_subparsers(required=True)
+    weights = commands.add_parser("weights", help="copy a trained folder into the package and write its card")
+    weights.add_argument("folder", type=Path)
+    weights.add_argument("--name", required=True)
+    weights.set_defaults(run=lambda args: bundle_weights(args.folder, args.name))
+    samples = commands.add_parser("samples", help="draw 2,000 pictures that stand in for a data set")
+    samples.add_argument("name", choices=("mnist", "fashion_mnist"))
+    samples.set_defaults(run=lambda args: draw_samples(args.name))
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

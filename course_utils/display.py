@@ -1,0 +1,31 @@
+"""What a notebook shows beside figures: source code and tables."""
+
+import inspect
+import textwrap
+
+from IPython.display import Markdown
+
+
+def show_source(thing) -> Markdown:
+    """The source of a function, method or class, from the module that runs, so that it can never be out of date."""
+    source = textwrap.dedent(inspect.getsource(thing))
+    return Markdown(f"From `{thing.__module__}`:\n```python\n{source}```")
+
+
+def table(rows: list[dict]) -> Markdown:
+    """Rows with the same keys as a table; numbers are shown with three significant digits.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError("a table needs at least one row.")
+    lines = [list(rows[0]), ["---"] * len(rows[0])] + [[in_words(value) for value in row.values()] for row in rows]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def in_words(value) -> str:
+    """A cell's text."""
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

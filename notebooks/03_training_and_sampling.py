@@ -1,0 +1,312 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. Training and sampling
+#
+# Now the network learns to draw, and you get to say what. At the end of this notebook there is a slider: drag it, and the
+# digit you point at is drawn from noise while you drag.
+#
+# **You will learn** what one training step does, how to read a diffusion model's loss (and why not to trust it), how
+# sampling goes from noise to a picture, how guidance makes the network listen, and how to measure whether it draws what
+# was asked for.
+#
+# **You need** notebooks [1](01_data.ipynb) and [2](02_conditioned_unet.ipynb). **Time**: twenty minutes to read. Running
+# it trains for a few minutes on a laptop without a GPU; with `train_here = False` in the second cell below it trains
+# nothing, and you are at the slider within half a minute.
+
+# %%
+FIRST_CELL
+
+# %%
+from course_utils.settings import course_settings
+
+settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
+train_here = True  # False: take the weights that come with the course
+settings
+
+# %% [markdown]
+# ## One training step
+#
+# Notebook 1 made the training pairs: a digit, a timestep, noise, and the mixture of them. Notebook 2 made the network
+# that looks at the mixture and is told the label. A training step puts the two together:
+
+# %%
+from course_utils.display import show_source
+from course_utils.training import Trainer
+
+show_source(Trainer.loss)
+
+# %%
+show_source(Trainer.training_step)
+
+# %% [markdown]
+# That is the loop of the Hugging Face example, with its two small mistakes put right: timesteps are drawn from all 1000
+# (it leaves out the last one, where sampling starts), and the running mean of the loss is a mean before step 100 too.
+# Images and noise come from one seeded generator, so the same seed gives the same weights on the same machine.
+#
+# ## The recipe
+#
+# The example's network and settings are the defaults of this course: `ClassConditionedUnet()` and `TrainingConfig()`.
+# On a laptop's processor its ten epochs take hours, so here we train the *fast track*: a smaller network, told the class
+# through its time embedding, with a learning rate that goes up and comes down again. It differs in these settings:
+
+# %%
+from dataclasses import asdict
+
+from course_utils.display import table
+from course_utils.training import TrainingConfig
+
+example, fast = asdict(TrainingConfig()), asdict(TrainingConfig.fast())
+table([{"setting": name, "example": str(example[name]), "fast track": str(fast[name])} for name in example if example[name] != fast[name]])
+
+# %%
+from course_utils.model import ClassConditionedUnet
+
+networks = {"example": ClassConditionedUnet(), "fast track": ClassConditionedUnet.fast()}
+table(
+    [
+        {
+            "network": name,
+            "class enters by": network.config.conditioning,
+            "widths": str(tuple(network.config.block_out_channels)),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        }
+        for name, network in networks.items()
+    ]
+)
+
+# %% [markdown]
+# Three settings deserve a word:
+#
+# - `label_dropout`: every tenth label is replaced by "no class". So the same network also learns to draw *any* digit,
+#   and the difference between the two is what guidance will use below.
+# - `ema_decay`: we keep a moving average of the weights, and draw with that. It is less restless than the last step's.
+# - The fast track predicts the *velocity*, $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$, rather
+#   than the noise. At $t = 999$ the mixture is all noise: to name the noise there is trivial and says nothing about the
+#   digit, while to name the velocity is to say what picture to expect. Sampling in few steps needs just that.
+#
+# ## Train
+
+# %%
+import torch
+
+from course_utils.data import load_dataset
+from course_utils.pipeline import ClassConditionedPipeline, bundled_losses
+from course_utils.plotting import loss_curve
+from course_utils.sampling import make_scheduler
+from course_utils.training import train
+
+dataset = load_dataset("mnist")
+noise_scheduler = make_scheduler("ddpm", prediction_type="v_prediction")
+torch.manual_seed(0)
+if train_here:
+    config = TrainingConfig.fast(num_epochs=10, max_steps=settings.train_images // 64)
+    run = train(ClassConditionedUnet.fast(), dataset, noise_scheduler, config, device=settings.device)
+    model, losses = run.model, run.losses
+    print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
+else:
+    model, losses = ClassConditionedPipeline.from_pretrained("mnist").unet.to(settings.device), bundled_losses("mnist")
+
+loss_curve(losses)
+
+# %% [markdown]
+# The loss falls steeply, and then hardly at all. Is the network done after a few hundred steps? Far from it. Most of the
+# loss is noise that *nobody* could predict, and it hides the part that still improves. Two better questions: at which
+# timesteps is it still wrong, and what do its pictures look like?
+#
+# ### The loss by timestep
+
+# %%
+from course_utils.evaluation import loss_by_timestep
+from course_utils.plotting import timestep_losses
+
+untrained = ClassConditionedUnet.fast().to(settings.device)
+timestep_losses(
+    {
+        "before training": loss_by_timestep(untrained, noise_scheduler, dataset, images_per_band=50),
+        "after training": loss_by_timestep(model, noise_scheduler, dataset, images_per_band=50),
+    }
+)
+
+# %% [markdown]
+# On the right, where all is noise, naming the noise is easy. On the left, where there is hardly any, it is hard, and
+# matters little for the picture. What makes a digit a digit is decided in the middle. If your loss "has stopped falling",
+# look here before you give up.
+#
+# ## Sampling: from noise to a digit
+#
+# Sampling starts from pure noise and asks the network again and again, at smaller and smaller timesteps. The example
+# takes 1000 small steps with `DDPMScheduler`. A solver that takes large steps well gets there in ten.
+
+# %%
+from course_utils.sampling import denoise
+
+show_source(denoise)
+
+# %%
+from course_utils.plotting import denoising_strip
+from course_utils.sampling import sample
+
+sampler = make_scheduler("dpmsolver++", prediction_type="v_prediction")
+path = []
+sample(
+    model, sampler, [3, 5, 8], 10, guidance_scale=1.5, generator=torch.Generator().manual_seed(0),
+    callback=lambda step, pictures: path.append(pictures.cpu().clone()),
+)  # fmt: skip
+denoising_strip(torch.stack(path), list(range(1, 11)), row_names=["3", "5", "8"], title="After each of ten steps")
+
+# %% [markdown]
+# The first step already knows roughly where the ink goes: that comes from the label alone. The later ones decide on a
+# handwriting and sharpen it.
+#
+# ### Eighty digits
+#
+# Eight of each, as in the example. We wrap network and sampler in a pipeline, which remembers how it wants to be used.
+
+# %%
+from course_utils.plotting import image_grid
+
+pipe = ClassConditionedPipeline(model, sampler, "mnist", num_inference_steps=10, guidance_scale=1.5)
+labels = list(range(10)) * settings.images_per_class
+pictures = pipe(labels, generator=torch.Generator().manual_seed(1), output_type="pt").images
+image_grid(pictures, 10, pipe.class_names, title="Asked for the digit on top of each column")
+
+# %% [markdown]
+# ### Guidance: listening more closely
+#
+# The network can answer twice: for the class, and for "no class". *Guidance* goes on from the second answer through the
+# first, and beyond it:
+#
+# $$\hat v = v_{\text{no class}} + s \cdot (v_{\text{class}} - v_{\text{no class}})$$
+#
+# With $s = 1$ it is off. Same noise, three strengths:
+
+# %%
+rows = [
+    pipe(list(range(10)), guidance_scale=scale, generator=torch.Generator().manual_seed(3), output_type="pt").images
+    for scale in (1.0, 1.5, 4.0)
+]
+image_grid(torch.cat(rows), 10, pipe.class_names, ["off", "1.5", "4"], title="Guidance scale")
+
+# %% [markdown]
+# More guidance makes digits plainer and more alike: easier to recognise, and less like the variety of real handwriting.
+# To choose the strength, we need numbers.
+#
+# ## Is it the digit I asked for?
+#
+# The example never asks. We let a classifier judge, a small network trained on the real training images that comes with
+# the course. Two numbers:
+#
+# - **class accuracy**: the share of pictures in which it recognises the digit that was asked for. Guidance lifts it.
+# - **Frechet distance**: how far the pictures, as a crowd, are from the real ones, in the eyes of the same classifier;
+#   0 is best. It notices when all digits look alike. Because it shrinks with the number of pictures, we give it beside
+#   its *floor*, the distance that as many real images have.
+
+# %%
+from course_utils.evaluation import evaluate
+
+scores = {scale: evaluate(pipe, settings.eval_images, guidance_scale=scale) for scale in (1.0, 1.5, 4.0)}
+table(
+    [
+        {
+            "guidance": scale,
+            "class accuracy": f"{result['class_accuracy']:.1%}",
+            "Frechet distance": result["frechet_distance"],
+            "times the floor": result["frechet_distance"] / result["frechet_floor"],
+        }
+        for scale, result in scores.items()
+    ]
+)
+
+# %% [markdown]
+# Little guidance, and some pictures miss their digit; much guidance, and the crowd loses its variety. The best distance
+# lies between. And where it fails, which digits does it take for which?
+
+# %%
+from course_utils.plotting import confusion
+
+confusion(scores[1.5]["confusion"], pipe.class_names, f"{settings.eval_images} pictures, guidance 1.5: percent of each row")
+
+# %% [markdown]
+# A perfect model would have 100 all along the diagonal. The pairs off it are those that people mix up, too.
+#
+# ## The slider
+#
+# Here it is. **Drag the slider** (or focus it and press the arrow keys): the picture is drawn from noise as you drag.
+# While you drag the noise stays the same, so you see what the *label* does; **Resample** takes other noise. Under
+# *More* you can change guidance and the number of steps, or pick the digit from a menu.
+#
+# The picture above it shows what to expect where no kernel runs, on GitHub for instance: one row of digits, each from
+# the same noise.
+
+# %%
+same_noise = [pipe([digit], generator=torch.Generator().manual_seed(4), output_type="pt").images for digit in range(10)]
+image_grid(torch.cat(same_noise), 10, pipe.class_names, title="Dragging the slider from 0 to 9")
+
+# %%
+from course_utils.widgets import ClassPicker
+
+ClassPicker(pipe)
+
+# %% [markdown]
+# ## How fast is that?
+#
+# One digit, drawn by your pipeline and, as the example does it, by its network in 1000 steps. (The network is the one
+# of notebook 2, and we only want its time. The smoke test takes fewer steps.)
+
+# %%
+import time
+
+
+def seconds_to_draw(network, scheduler, steps, guidance_scale=1.0):
+    """Wall-clock seconds to draw one digit."""
+    start = time.perf_counter()
+    sample(network, scheduler, [3], steps, guidance_scale)
+    return time.perf_counter() - start
+
+
+example_network = ClassConditionedUnet().to(settings.device)
+seconds_to_draw(model, sampler, 2), seconds_to_draw(example_network, make_scheduler("ddpm"), 2)  # warm up
+ours = min(seconds_to_draw(model, sampler, 10, 1.5) for _ in range(5))
+theirs = seconds_to_draw(example_network, make_scheduler("ddpm"), settings.ddpm_steps)
+table(
+    [
+        {"drawn by": f"example's network, {settings.ddpm_steps} steps", "milliseconds": 1000 * theirs, "times as fast": 1.0},
+        {"drawn by": "fast track, 10 guided steps", "milliseconds": 1000 * ours, "times as fast": theirs / ours},
+    ]
+)
+
+# %% [markdown]
+# ## Keep it
+#
+# Your weights, with their sampler and settings, in a folder of their own. `from_pretrained` brings them back, and
+# `python -m course_utils sample --weights runs/my-digits --digit 3 --out three.png` draws with them, run in this folder.
+
+# %%
+pipe.save_pretrained("runs/my-digits")
+again = ClassConditionedPipeline.from_pretrained("runs/my-digits")
+again.config
+
+# %% [markdown]
+# ## In three lines
+#
+# - Training asks the network for what it cannot see, the noise or the velocity, at every timestep; the loss alone does
+#   not tell whether the digits are good.
+# - Sampling starts from noise and takes ten large steps, each guided towards the class that was asked for.
+# - A classifier tells whether it is the right digit, and the Frechet distance whether the crowd is as varied as life.
+#
+# Back to [the list of notebooks](../README.md)
