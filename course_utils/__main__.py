@@ -41,7 +41,9 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network and save it with its sampler")
     command.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
     command.add_argument("--recipe", choices=tuple(RECIPES), default="fast")
-    command.add_argument("--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset")
+    command.add_argument(
+        "--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset"
+    )
     command.add_argument("--epochs", type=int, help="passes over the data; default: the recipe's")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, help="folder for the weights")
@@ -83,8 +85,17 @@ def run_train(args):
         recipe = recipe.with_changes(num_epochs=args.epochs, max_steps=None)
     pipe, run = recipe.train(dataset, args.seed, checkpoints)
     pipe.save_pretrained(out)
-    report = dict(recipe=args.recipe, dataset=args.dataset, epochs=args.epochs, seed=args.seed, seconds=run.seconds, images_seen=run.images_seen)
-    report |= dict(device=best_device(), threads=torch.get_num_threads(), losses=[round(loss, 5) for loss in run.losses])
+    report = dict(
+        recipe=args.recipe,
+        dataset=args.dataset,
+        epochs=args.epochs,
+        seed=args.seed,
+        seconds=run.seconds,
+        images_seen=run.images_seen,
+    )
+    report |= dict(
+        device=best_device(), threads=torch.get_num_threads(), losses=[round(loss, 5) for loss in run.losses]
+    )
     (out / TRAINING_REPORT).write_text(json.dumps(report))
     print(f"{run.images_seen:,} images in {run.seconds:.0f} s, loss {running_mean(run.losses):.4f}, saved to {out}")
 

@@ -55,16 +55,32 @@ def write_card(pipe, name: str, folder: Path, report: dict) -> str:
     return CARD.format(
         name=name,
         folder=folder,
-        conditioning={"embedding": "extra input channels", "one_hot": "one-hot input channels", "time": "time embedding"}[config.conditioning],
+        conditioning={
+            "embedding": "extra input channels",
+            "one_hot": "one-hot input channels",
+            "time": "time embedding",
+        }[config.conditioning],
         widths=tuple(config.block_out_channels),
         parameters=sum(parameter.numel() for parameter in pipe.unet.parameters()),
         options=f" --epochs {report['epochs']}" if report["epochs"] else "",
         machine=f"{report['threads']} CPU cores" if report["device"] == "cpu" else f"a {report['device']} device",
         scheduler=type(pipe.scheduler).__name__,
         ratio=scores["frechet_distance"] / scores["frechet_floor"],
-        recalls=", ".join(f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, scores["recall"], strict=True)),
+        recalls=", ".join(
+            f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, scores["recall"], strict=True)
+        ),
         classifier=pipe.config.dataset.replace("_", "-"),
-        **{key: scores[key] for key in ("count", "class_accuracy", "frechet_distance", "frechet_floor", "num_inference_steps", "guidance_scale")},
+        **{
+            key: scores[key]
+            for key in (
+                "count",
+                "class_accuracy",
+                "frechet_distance",
+                "frechet_floor",
+                "num_inference_steps",
+                "guidance_scale",
+            )
+        },
         **{key: report[key] for key in ("dataset", "recipe", "seed", "images_seen", "seconds")},
     )
 
@@ -72,7 +88,9 @@ def write_card(pipe, name: str, folder: Path, report: dict) -> str:
 def draw_samples(name: str):
     """Draw the sample that stands in for a data set, with the bundled weights of the same name."""
     labels = torch.arange(SAMPLE_COUNT) % 10
-    pictures = ClassConditionedPipeline.from_pretrained(name)(labels, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    pictures = ClassConditionedPipeline.from_pretrained(name)(
+        labels, generator=torch.Generator().manual_seed(0), output_type="pt"
+    ).images
     SAMPLES_FOLDER.mkdir(exist_ok=True)
     save_sample(pictures[:, 0].mul(255).round().byte(), SAMPLES_FOLDER / f"{name}.png")
 

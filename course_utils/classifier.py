@@ -1,6 +1,6 @@
 """The measuring stick: a small classifier that says which class a picture shows, and describes it by 64 numbers.
 
-    python -m course_utils.classifier --dataset mnist --epochs 8 --out course_utils/pretrained/classifier-mnist
+python -m course_utils.classifier --dataset mnist --epochs 8 --out course_utils/pretrained/classifier-mnist
 """
 
 import argparse
@@ -108,7 +108,9 @@ def augment(images: torch.Tensor, flip: bool, generator: torch.Generator) -> tor
     return F.grid_sample(images + 1, grid, align_corners=False) - 1  # +1, -1: what comes in from outside is background
 
 
-def train_classifier(dataset, epochs: int, batch_size: int = 256, learning_rate: float = 8e-3, seed: int = 0) -> Classifier:
+def train_classifier(
+    dataset, epochs: int, batch_size: int = 256, learning_rate: float = 8e-3, seed: int = 0
+) -> Classifier:
     """Train on the whole train split, and measure the real features that the Frechet distance compares with."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -171,7 +173,7 @@ def main():
         parameters=sum(p.numel() for p in classifier.parameters()),
         epochs=args.epochs,
         seconds=seconds,
-        device="a CPU, %d threads" % torch.get_num_threads() if best_device() == "cpu" else best_device(),
+        device=f"{torch.get_num_threads()} CPU cores" if best_device() == "cpu" else best_device(),
         command=f"python -m course_utils.classifier --dataset {args.dataset} --epochs {args.epochs} --out {args.out}",
     )
     (Path(args.out) / "README.md").write_text(card)

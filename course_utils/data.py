@@ -104,7 +104,9 @@ def load_dataset(name: str, split: str = "train", root=None, download: bool = Tr
     source = SOURCES[name]
     bad = damaged_files(source, root)
     if bad and not download:
-        raise FileNotFoundError(f"{raw_folder(source, root)} lacks good copies of {', '.join(bad)}: use download=True to fetch them.")
+        raise FileNotFoundError(
+            f"{raw_folder(source, root)} lacks good copies of {', '.join(bad)}: use download=True to fetch them."
+        )
     if bad:
         try:
             download_files(source, root)
@@ -195,7 +197,9 @@ def save_sample(images: torch.Tensor, path: Path):
         path: the PNG to write.
     """
     rows = images.reshape(-1, SAMPLE_COLUMNS, 28, 28)
-    Image.fromarray(rows.permute(0, 2, 1, 3).reshape(len(rows) * 28, SAMPLE_COLUMNS * 28).numpy()).save(path, optimize=True)
+    Image.fromarray(rows.permute(0, 2, 1, 3).reshape(len(rows) * 28, SAMPLE_COLUMNS * 28).numpy()).save(
+        path, optimize=True
+    )
 
 
 def scale_to_model(images: torch.Tensor) -> torch.Tensor:

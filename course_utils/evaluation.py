@@ -11,7 +11,9 @@ from course_utils.sampling import evaluating
 FLOOR_DRAWS = 4
 
 
-def evaluate(pipe, count: int = 1000, num_inference_steps=None, guidance_scale=None, generator=None, classifier=None) -> dict:
+def evaluate(
+    pipe, count: int = 1000, num_inference_steps=None, guidance_scale=None, generator=None, classifier=None
+) -> dict:
     """Draw pictures of every class in turn and let the bundled classifier judge them.
 
     Args:
@@ -157,7 +159,9 @@ def noise_error(model, noise_scheduler, dataset, chosen, timesteps, generator) -
     images = scale_to_model(dataset.images[chosen])  # (B, 1, 28, 28)
     noise = torch.randn(images.shape, generator=generator)
     noisy = noise_scheduler.add_noise(images, noise, timesteps)
-    prediction = model(noisy.to(model.device), timesteps.to(model.device), dataset.labels[chosen].to(model.device)).cpu()
+    prediction = model(
+        noisy.to(model.device), timesteps.to(model.device), dataset.labels[chosen].to(model.device)
+    ).cpu()
     if noise_scheduler.config.prediction_type == "v_prediction":
         alpha_bar = noise_scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         prediction = alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * noisy  # the noise that this v implies

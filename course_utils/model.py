@@ -64,13 +64,20 @@ class StrictModel(ModelMixin, ConfigMixin):
         config_file, weights_file = (Path(folder) / name for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME))
         for file in (config_file, weights_file):
             if not file.is_file():
-                raise FileNotFoundError(f"{folder} holds no {file.name}: give a folder that save_pretrained has written.")
+                raise FileNotFoundError(
+                    f"{folder} holds no {file.name}: give a folder that save_pretrained has written."
+                )
         try:
-            model = cls.from_config(json.loads(config_file.read_text()))
+            config = json.loads(config_file.read_text())
+            if not isinstance(config, dict):
+                raise ValueError(f"{config_file.name} holds no settings")
+            model = cls.from_config(config)
             model.load_state_dict(load_file(weights_file))
         except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"the weights in {folder} are damaged or do not fit ({reason}): copy or train them again.") from error
+            raise ValueError(
+                f"the weights in {folder} are damaged or do not fit ({reason}): copy or train them again."
+            ) from error
         return model.eval()
 
 
@@ -115,7 +122,9 @@ class ClassConditionedUnet(StrictModel):
         zero_init: bool = False,
     ):
         super().__init__()
-        check_architecture(num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups)
+        check_architecture(
+            num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups
+        )
         rows = num_classes + unconditional  # the "no class" row comes last
         class_channels = {"embedding": class_emb_size, "one_hot": num_classes, "time": 0}[conditioning]
         if conditioning == "embedding":
@@ -204,7 +213,9 @@ class ClassConditionedUnet(StrictModel):
         return self.model(net_input, t).sample  # (B, 1, 28, 28)
 
 
-def check_architecture(num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups):
+def check_architecture(
+    num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups
+):
     """Refuse, before anything is allocated, sizes that make no network for 28x28 images.
 
     Raises:
@@ -212,7 +223,11 @@ def check_architecture(num_classes, class_emb_size, conditioning, block_out_chan
     """
     if conditioning not in CONDITIONINGS:
         raise ValueError(f"conditioning is {conditioning!r}, expected one of {', '.join(map(repr, CONDITIONINGS))}.")
-    bounds = {"num_classes": (num_classes, 1000), "class_emb_size": (class_emb_size, 512), "layers_per_block": (layers_per_block, 8)}
+    bounds = {
+        "num_classes": (num_classes, 1000),
+        "class_emb_size": (class_emb_size, 512),
+        "layers_per_block": (layers_per_block, 8),
+    }
     for name, (value, largest) in bounds.items():
         if not isinstance(value, int) or not 1 <= value <= largest:
             raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}.")

@@ -30,7 +30,9 @@ class ClassConditionedPipeline(DiffusionPipeline):
         num_inference_steps, guidance_scale: what is used when a call names none; they are saved with the weights.
     """
 
-    def __init__(self, unet, scheduler, dataset: str = "mnist", num_inference_steps: int = 10, guidance_scale: float = 1.0):
+    def __init__(
+        self, unet, scheduler, dataset: str = "mnist", num_inference_steps: int = 10, guidance_scale: float = 1.0
+    ):
         super().__init__()
         if dataset not in SOURCES:
             raise ValueError(f"unknown data set {dataset!r}: expected one of {', '.join(map(repr, SOURCES))}.")
@@ -61,7 +63,9 @@ class ClassConditionedPipeline(DiffusionPipeline):
             ValueError: for bad labels, settings or output type.
         """
         if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"unknown output_type {output_type!r}: expected one of {', '.join(map(repr, OUTPUT_TYPES))}.")
+            raise ValueError(
+                f"unknown output_type {output_type!r}: expected one of {', '.join(map(repr, OUTPUT_TYPES))}."
+            )
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         pictures = sample(self.unet, self.scheduler, class_labels, steps, scale, generator)  # (N, 1, 28, 28) in [-1, 1]
@@ -102,14 +106,18 @@ class ClassConditionedPipeline(DiffusionPipeline):
         """
         folder = find_weights(str(name))
         if not (folder / "model_index.json").is_file():
-            raise FileNotFoundError(f"{folder} holds no model_index.json: give a folder that save_pretrained has written.")
+            raise FileNotFoundError(
+                f"{folder} holds no model_index.json: give a folder that save_pretrained has written."
+            )
         unet = ClassConditionedUnet.from_pretrained(folder / "unet")
         try:
             index = json.loads((folder / "model_index.json").read_text())
-            defaults = {key: index[key] for key in ("dataset", "num_inference_steps", "guidance_scale") if key in index}
+            defaults = {key: index[key] for key in ("dataset", "num_inference_steps", "guidance_scale")}
             return cls(unet, load_scheduler(folder / "scheduler" / "scheduler_config.json"), **defaults)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"the settings in {folder} are damaged ({error}): copy or train them again.") from error
+        except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+            raise ValueError(
+                f"the settings in {folder} are damaged or missing ({error}): copy or train them again."
+            ) from error
 
 
 def find_weights(name: str) -> Path:
@@ -138,7 +146,9 @@ def bundled_losses(name: str) -> list[float]:
         FileNotFoundError: for a name that is not bundled.
     """
     if name not in BUNDLED_WEIGHTS:
-        raise FileNotFoundError(f"there are no bundled weights called {name!r}: expected one of {', '.join(map(repr, BUNDLED_WEIGHTS))}.")
+        raise FileNotFoundError(
+            f"there are no bundled weights called {name!r}: expected one of {', '.join(map(repr, BUNDLED_WEIGHTS))}."
+        )
     return json.loads((PRETRAINED_FOLDER / name / TRAINING_REPORT).read_text())["losses"]
 
 

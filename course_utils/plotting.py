@@ -68,10 +68,14 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
 
 def dataset_grid(dataset, rows: int = 3) -> Figure:
     """The first few images of each class, a column a class."""
-    chosen = torch.stack([torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))])
+    chosen = torch.stack(
+        [torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))]
+    )
     pictures = dataset.images[chosen.T.reshape(-1)].float() / 255
     note = f" ({SAMPLE_NOTE})" if dataset.is_sample else ""
-    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{TITLES[dataset.name]}{note}")
+    return image_grid(
+        pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{TITLES[dataset.name]}{note}"
+    )
 
 
 def short_names(names) -> list[str]:
@@ -102,7 +106,9 @@ def timestep_losses(losses: dict[str, torch.Tensor], num_train_timesteps: int = 
     for (name, values), color, marker in zip(losses.items(), (ORANGE, BLUE, "black"), "os^"):
         width = num_train_timesteps / len(values)
         axes.plot([(i + 0.5) * width for i in range(len(values))], values, color=color, marker=marker, label=name)
-    axes.set(xlabel="timestep t (0: hardly any noise, 999: nothing but noise)", ylabel="mean squared error of the noise")
+    axes.set(
+        xlabel="timestep t (0: hardly any noise, 999: nothing but noise)", ylabel="mean squared error of the noise"
+    )
     axes.set(yscale="log", title="Loss by timestep")
     axes.legend(frameon=False)
     return figure
@@ -120,7 +126,9 @@ def noise_levels(noise_scheduler) -> Figure:
     return figure
 
 
-def denoising_strip(paths: torch.Tensor, steps: list[int], row_names=None, title: str = "From noise to picture") -> Figure:
+def denoising_strip(
+    paths: torch.Tensor, steps: list[int], row_names=None, title: str = "From noise to picture"
+) -> Figure:
     """The way from noise to picture, one picture a row.
 
     Args:
@@ -156,7 +164,15 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
     for i, channel in enumerate(channels):
         axes = figure.add_subplot(1, len(channels), i + 1)
         axes.imshow(channel.numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
-        axes.text(14, 14, f"{channel[0, 0]:.2f}", ha="center", va="center", fontsize=13, bbox=dict(facecolor="white", edgecolor="none"))
+        axes.text(
+            14,
+            14,
+            f"{channel[0, 0]:.2f}",
+            ha="center",
+            va="center",
+            fontsize=13,
+            bbox=dict(facecolor="white", edgecolor="none"),
+        )
         axes.set(xticks=[], yticks=[], title=f"channel {i + 1}")
     figure.suptitle(title)
     return figure

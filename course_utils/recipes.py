@@ -54,10 +54,19 @@ class Recipe:
         whole = None
         for number, (size, config) in enumerate(self.stages):
             folder = f"{checkpoint_dir}/stage-{number}" if checkpoint_dir else None
-            run = train(model, resized(dataset, size), noise_scheduler, replace(config, seed=seed), checkpoint_dir=folder, **options)
+            run = train(
+                model,
+                resized(dataset, size),
+                noise_scheduler,
+                replace(config, seed=seed),
+                checkpoint_dir=folder,
+                **options,
+            )
             whole = run if whole is None else join(whole, run)
         scheduler = make_scheduler(self.sampler, self.prediction_type)
-        return ClassConditionedPipeline(model, scheduler, dataset.name, self.num_inference_steps, self.guidance_scale), whole
+        return ClassConditionedPipeline(
+            model, scheduler, dataset.name, self.num_inference_steps, self.guidance_scale
+        ), whole
 
 
 def join(first: TrainingRun, second: TrainingRun) -> TrainingRun:
@@ -78,7 +87,9 @@ def resized(dataset: ImageDataset, size: int) -> ImageDataset:
         torch.nn.functional.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
         for part in dataset.images.split(4096)
     ]
-    return ImageDataset(torch.cat(images), dataset.labels, dataset.class_names, dataset.name, dataset.split, dataset.is_sample)
+    return ImageDataset(
+        torch.cat(images), dataset.labels, dataset.class_names, dataset.name, dataset.split, dataset.is_sample
+    )
 
 
 PROGRESSIVE = TrainingConfig(

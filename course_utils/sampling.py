@@ -75,7 +75,7 @@ def sample(
     labels = check_class_labels(class_labels, model.config.num_classes)
     check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_size)
     if guidance_scale != 1:
-        model.null_label  # says so now, in one sentence, if the network knows no "no class"
+        _ = model.null_label  # says so now, in one sentence, if the network knows no "no class"
     seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device if generator else None)
     pictures = []
     with torch.inference_mode(), evaluating(model):
@@ -130,8 +130,14 @@ def check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_s
         ValueError: with what was found and what was expected.
     """
     largest = noise_scheduler.config.num_train_timesteps
-    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= largest:
-        raise ValueError(f"num_inference_steps is {num_inference_steps!r}, expected a whole number from 1 to {largest}.")
+    if (
+        isinstance(num_inference_steps, bool)
+        or not isinstance(num_inference_steps, int)
+        or not 1 <= num_inference_steps <= largest
+    ):
+        raise ValueError(
+            f"num_inference_steps is {num_inference_steps!r}, expected a whole number from 1 to {largest}."
+        )
     if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale <= 20:
         raise ValueError(f"guidance_scale is {guidance_scale!r}, expected a number from 0 to 20 (1 is off).")
     if not isinstance(batch_size, int) or batch_size < 1:

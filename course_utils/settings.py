@@ -54,5 +54,7 @@ def course_settings(preset: str | None = None) -> Settings:
     device = best_device()
     preset = preset or os.environ.get("COURSE_PRESET") or ("laptop" if device == "cpu" else "full")
     if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(map(repr, PRESETS))}; it comes from COURSE_PRESET.")
+        raise ValueError(
+            f"unknown preset {preset!r}: expected one of {', '.join(map(repr, PRESETS))}; it comes from COURSE_PRESET."
+        )
     return Settings(preset, device, **PRESETS[preset])

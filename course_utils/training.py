@@ -61,7 +61,9 @@ class TrainingConfig:
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout is {self.label_dropout!r}, expected a share from 0 to 1.")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay!r}, expected None or a number from 0 up to, not including, 1.")
+            raise ValueError(
+                f"ema_decay is {self.ema_decay!r}, expected None or a number from 0 up to, not including, 1."
+            )
 
     @classmethod
     def fast(cls, **changes) -> "TrainingConfig":
@@ -142,7 +144,13 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
     if checkpoint and checkpoint.exists():
         trainer.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     model.train()
-    steps = tqdm(range(trainer.step, trainer.total_steps), initial=trainer.step, total=trainer.total_steps, disable=not progress, desc="training")
+    steps = tqdm(
+        range(trainer.step, trainer.total_steps),
+        initial=trainer.step,
+        total=trainer.total_steps,
+        disable=not progress,
+        desc="training",
+    )
     saved = started = time.perf_counter()
     for _ in steps:
         trainer.training_step()
@@ -163,13 +171,17 @@ def check_training(model, dataset, noise_scheduler, config):
     """
     prediction_type = noise_scheduler.config.prediction_type
     if prediction_type not in ("epsilon", "v_prediction"):
-        raise ValueError(f"the scheduler's prediction_type is {prediction_type!r}, expected 'epsilon' or 'v_prediction'.")
+        raise ValueError(
+            f"the scheduler's prediction_type is {prediction_type!r}, expected 'epsilon' or 'v_prediction'."
+        )
     if len(dataset) == 0:
         raise ValueError("the data set has no images.")
     if int(dataset.labels.max()) >= model.config.num_classes:
-        raise ValueError(f"the data set has label {int(dataset.labels.max())}, but the network knows only {model.config.num_classes} classes.")
+        raise ValueError(
+            f"the data set has label {int(dataset.labels.max())}, but the network knows only {model.config.num_classes} classes."
+        )
     if config.label_dropout:
-        model.null_label  # raises if the network has no "no class"
+        _ = model.null_label  # raises if the network has no "no class"
 
 
 class Trainer:
@@ -179,7 +191,9 @@ class Trainer:
         self.model, self.dataset, self.noise_scheduler, self.config = model, dataset, noise_scheduler, config
         self.total_steps = config.total_steps(len(dataset))
         self.step, self.losses, self.seconds, self.images_seen = 0, [], 0.0, 0
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.lr_scheduler = make_lr_scheduler(self.optimizer, config, self.total_steps)
         self.ema = EMAModel(model.parameters(), decay=config.ema_decay) if config.ema_decay is not None else None
         self.generator = torch.Generator().manual_seed(config.seed)  # on the CPU: the same draws on every device
@@ -212,7 +226,9 @@ class Trainer:
             self.order = torch.randperm(len(self.dataset), generator=self.generator)
         batch, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
         device = self.model.device
-        return scale_to_model(self.dataset.images[batch].to(device)), self.drop_labels(self.dataset.labels[batch]).to(device)
+        return scale_to_model(self.dataset.images[batch].to(device)), self.drop_labels(self.dataset.labels[batch]).to(
+            device
+        )
 
     def drop_labels(self, labels):
         """Replace a share of the labels by "no class"."""
@@ -289,7 +305,11 @@ def training_target(noise_scheduler, images, noise, timesteps):
 def make_lr_scheduler(optimizer, config: TrainingConfig, total_steps: int):
     """The learning rate over the steps of a training."""
     if config.lr_schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total_steps + 1, pct_start=0.1)
+        points = total_steps + 1
+        rising = max(0.1, 2 / points)  # it must rise for a step at least, however short the training
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=points, pct_start=rising
+        )
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 

@@ -67,8 +67,12 @@ class ClassPicker(ipywidgets.VBox):
         self.guidance = ipywidgets.FloatSlider(config.guidance_scale, min=1, max=8, step=0.25, description="guidance")
         self.guidance.disabled = not self.pipe.unet.config.unconditional
         fewest, most = 1, max(50, config.num_inference_steps)
-        self.steps = ipywidgets.IntSlider(config.num_inference_steps, fewest, most, description="steps", continuous_update=False)
-        self.more = ipywidgets.Accordion([ipywidgets.VBox([self.guidance, self.steps, self.chooser])], selected_index=None)
+        self.steps = ipywidgets.IntSlider(
+            config.num_inference_steps, fewest, most, description="steps", continuous_update=False
+        )
+        self.more = ipywidgets.Accordion(
+            [ipywidgets.VBox([self.guidance, self.steps, self.chooser])], selected_index=None
+        )
         self.more.set_title(0, "More: guidance, steps, menu")
         self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
         self.status = ipywidgets.Label()

@@ -26,7 +26,19 @@
 # **You need** some Python; nothing about diffusion. **Time**: ten minutes to read, a few seconds to run on a laptop.
 
 # %%
-FIRST_CELL
+# Find the course: in the folder above, installed, or (on Colab) by fetching it.
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
+    sys.path.insert(0, str(Path.cwd().parent))
+elif importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{course}"], check=True)
+    importlib.invalidate_caches()
 
 # %%
 from course_utils.data import load_dataset

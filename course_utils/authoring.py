@@ -1,0 +1,170 @@
+"""For maintainers: execute the notebooks, and check that what is committed fits together.
+
+    python -m course_utils.authoring execute [NAME ...] [--preset laptop]
+    python -m course_utils.authoring check
+
+The `.py` file of a notebook is its source; the `.ipynb` beside it is made from it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+REPOSITORY_ROOT = Path(__file__).parent.parent
+NOTEBOOKS_FOLDER = REPOSITORY_ROOT / "notebooks"
+LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+FIRST_CELL = """\
+# Find the course: in the folder above, installed, or (on Colab) by fetching it.
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
+    sys.path.insert(0, str(Path.cwd().parent))
+elif importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get("COURSE_REPOSITORY", "{repository}")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{{course}}"], check=True)
+    importlib.invalidate_caches()"""
+
+
+def repository_address() -> str:
+    """The course's address, from pyproject.toml."""
+    match = re.search(r'^Repository = "(.+)"$', (REPOSITORY_ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    return match.group(1)
+
+
+def first_cell() -> str:
+    """The code that every notebook begins with."""
+    return FIRST_CELL.format(repository=repository_address())
+
+
+def sources(notebook) -> list[tuple]:
+    """What makes a notebook, without its outputs: (type, source, tags) of each cell."""
+    return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in notebook.cells]
+
+
+def code_hash(notebook) -> str:
+    """A fingerprint of the code cells, stored with the outputs that they made."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def execute(source: Path, preset: str):
+    """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs, and nothing that churns."""
+    notebook = jupytext.read(source)
+    keep_cell_ids(notebook, source.with_suffix(".ipynb"))
+    environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(REPOSITORY_ROOT)}
+    client = NotebookClient(
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(source.parent)}}
+    )
+    client.execute(env=environment)
+    normalise(notebook)
+    notebook.metadata["course"] = {"code_sha256": code_hash(notebook), "preset": preset}
+    partial = source.with_suffix(".ipynb.partial")
+    nbformat.write(notebook, partial)
+    os.replace(partial, source.with_suffix(".ipynb"))
+
+
+def keep_cell_ids(notebook, earlier: Path):
+    """Give cells the ids they had, so that a new run changes only what is new."""
+    known = {}
+    if earlier.exists():
+        for cell in nbformat.read(earlier, as_version=4).cells:
+            known.setdefault((cell.cell_type, cell.source), cell.id)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = known.pop(
+            (cell.cell_type, cell.source), f"cell-{number}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
+        )
+
+
+def normalise(notebook):
+    """Remove what differs from run to run, and what cannot be shown without a kernel."""
+    notebook.metadata = {key: notebook.metadata[key] for key in ("jupytext", "kernelspec") if key in notebook.metadata}
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
+        if cell.cell_type == "code":
+            cell.outputs = merge_streams(
+                [output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
+            )
+
+
+def merge_streams(outputs: list) -> list:
+    """Join pieces of printed text, and keep of a progress bar what is left on the screen at its end."""
+    merged = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    for output in merged:
+        if output.output_type == "stream":
+            output.text = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
+    return merged
+
+
+def problems(source: Path) -> list[str]:
+    """What is wrong with a notebook and its pair, a sentence each; an empty list if nothing is."""
+    paired = source.with_suffix(".ipynb")
+    if not paired.exists():
+        return [f"{paired.name} is missing."]
+    script, notebook = jupytext.read(source), nbformat.read(paired, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = {
+        "has no YAML header": not source.read_text().startswith("# ---\n"),
+        "differs from its .py file": sources(script) != sources(notebook),
+        "has widget metadata, which GitHub refuses": "widgets" in notebook.metadata,
+        "has a widget among its outputs, which shows nothing without a kernel": any(
+            WIDGET_VIEW in output.get("data", {}) for cell in code for output in cell.outputs
+        ),
+        "has an error among its outputs": any(
+            output.output_type == "error" for cell in code for output in cell.outputs
+        ),
+        "has no outputs": not any(cell.outputs for cell in code),
+        "has outputs of other code": notebook.metadata.get("course", {}).get("code_sha256") != code_hash(notebook),
+        "was not run from top to bottom": [cell.execution_count for cell in code] != list(range(1, len(code) + 1)),
+        "does not use the kernel python3": notebook.metadata.get("kernelspec", {}).get("name") != "python3",
+        "does not begin with the course's first cell": not code or code[0].source != first_cell(),
+        f"is larger than {LARGEST_NOTEBOOK:,} bytes": paired.stat().st_size > LARGEST_NOTEBOOK,
+    }
+    return [f"{source.stem} {problem}." for problem, is_there in found.items() if is_there]
+
+
+def notebook_sources() -> list[Path]:
+    """The notebooks' `.py` files, in order."""
+    return sorted(NOTEBOOKS_FOLDER.glob("[0-9]*.py"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m course_utils.authoring", description="Execute and check the notebooks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("execute", help="run notebooks from their .py files and store the outputs")
+    command.add_argument("names", nargs="*", help="such as 01_data; default: all")
+    command.add_argument("--preset", default="laptop")
+    commands.add_parser("check", help="say what does not fit together")
+    args = parser.parse_args()
+    if args.command == "check":
+        found = [problem for source in notebook_sources() for problem in problems(source)]
+        print("\n".join(found) or "all notebooks are in order")
+        return 1 if found else 0
+    for source in notebook_sources():
+        if not args.names or source.stem in args.names:
+            print(f"executing {source.name}", flush=True)
+            execute(source, args.preset)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from PIL import Image
+
+from course_utils import data
+from course_utils.__main__ import main
+from course_utils.data import load_sample
+from course_utils.pipeline import ClassConditionedPipeline
+
+
+@pytest.fixture
+def sample_data(monkeypatch):
+    """The bundled sample in the data sets' place, so that a training takes seconds."""
+    monkeypatch.setattr("course_utils.__main__.load_dataset", lambda name: load_sample(name))
+    monkeypatch.setattr("course_utils.evaluation.load_dataset", lambda name: load_sample(name))
+
+
+def test_train_sample_evaluate(tmp_path, sample_data, capsys):
+    out = tmp_path / "weights"
+    assert main(["train", "--preset", "smoke", "--out", str(out)]) == 0
+    assert "256 images" in capsys.readouterr().out
+    report = json.loads((out / "training.json").read_text())
+    assert report["images_seen"] == 256 and len(report["losses"]) == 4 and report["recipe"] == "fast"
+    assert ClassConditionedPipeline.from_pretrained(out).config.dataset == "mnist"
+
+    png = tmp_path / "pictures" / "grid.png"
+    assert (
+        main(["sample", "--weights", str(out), "--digit", "3", "--count", "4", "--steps", "2", "--out", str(png)]) == 0
+    )
+    width, height = Image.open(png).size
+    assert width == 4 * height
+
+    capsys.readouterr()
+    assert main(["evaluate", "--weights", str(out), "--count", "20", "--steps", "2"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert 0 <= scores["class_accuracy"] <= 1 and scores["frechet_distance"] > scores["frechet_floor"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["sample", "--weights", "cifar", "--digit", "3", "--out", "x.png"], "no weights called 'cifar'"),
+        (["sample", "--weights", "mnist", "--digit", "10", "--out", "x.png"], "from 0 to 9"),
+        (["sample", "--weights", "mnist", "--digit", "-1", "--out", "x.png"], "from 0 to 9"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--steps", "0", "--out", "x.png"], "from 1 to 1000"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--steps", "5000", "--out", "x.png"], "from 1 to 1000"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--count", "0", "--out", "x.png"], "at least 1"),
+        (["evaluate", "--weights", ".", "--count", "20"], "model_index.json"),
+        (["evaluate", "--weights", "mnist", "--count", "1"], "at least 2"),
+        (["train", "--epochs", "0", "--out", "weights"], "num_epochs"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--out", "file/x.png"], "cannot write to"),
+        (["train", "--out", "file/weights"], "cannot write to"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and words in error and "\n" not in error
+    assert not list(tmp_path.glob("**/*.png")) and not list(tmp_path.glob("**/*.safetensors"))
+
+
+def test_unknown_choices_exit_with_status_2():
+    for arguments in (
+        ["train", "--dataset", "cifar", "--out", "x"],
+        ["train", "--recipe", "slow", "--out", "x"],
+        ["draw"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+
+
+def test_names_of_the_data_sets_are_offered():
+    assert set(data.SOURCES) == {"mnist", "fashion_mnist"}

@@ -1,0 +1,157 @@
+import json
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+
+from course_utils.model import ClassConditionedUnet, check_class_labels
+from tiny import make_tiny_model
+
+
+class ExampleUnet(nn.Module):
+    """The network of the Hugging Face example, written down independently of the course's."""
+
+    def __init__(self):
+        super().__init__()
+        self.class_emb = nn.Embedding(10, 4)
+        self.model = UNet2DModel(
+            sample_size=28,
+            in_channels=5,
+            out_channels=1,
+            layers_per_block=2,
+            block_out_channels=(32, 64, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        )
+
+    def forward(self, x, t, labels):
+        channels = self.class_emb(labels).view(len(x), 4, 1, 1).expand(len(x), 4, 28, 28)
+        return self.model(torch.cat([x, channels], dim=1), t).sample
+
+
+def noisy_batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(3, 1, 28, 28, generator=generator), torch.tensor([0, 500, 999]), torch.tensor([0, 7, 9])
+
+
+def test_default_network_is_the_examples():
+    example, ours = ExampleUnet().eval(), ClassConditionedUnet().eval()
+    assert sum(parameter.numel() for parameter in ours.parameters()) == 1_708_201
+    ours.load_state_dict(example.state_dict(), strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(*noisy_batch()), example(*noisy_batch()), atol=1e-6, rtol=0)
+
+
+def test_one_hot_equals_an_identity_embedding():
+    one_hot = make_tiny_model(conditioning="one_hot", unconditional=False)
+    embedding = make_tiny_model(class_emb_size=10, unconditional=False)
+    embedding.model.load_state_dict(one_hot.model.state_dict())
+    nn.init.eye_(embedding.class_emb.weight)
+    torch.testing.assert_close(one_hot(*noisy_batch()), embedding(*noisy_batch()))
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "one_hot", "time"])
+def test_label_changes_the_output_and_null_label_is_a_label_of_its_own(conditioning):
+    model = make_tiny_model(conditioning=conditioning)
+    x, t = torch.randn(1, 1, 28, 28), torch.tensor(500)
+    with torch.no_grad():
+        outputs = [model(x, t, torch.tensor([label])) for label in (3, 7, model.null_label)]
+    assert outputs[0].shape == (1, 1, 28, 28)
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-4
+    assert (outputs[0] - outputs[2]).abs().max() > 1e-4
+
+
+def test_one_hot_tells_nothing_for_no_class():
+    model = make_tiny_model(conditioning="one_hot")
+    channels = model.class_channels(torch.tensor([3, model.null_label]), 28, 28)
+    assert channels.shape == (2, 10, 28, 28)
+    assert channels[0, 3].eq(1).all() and channels[0].sum() == 28 * 28
+    assert channels[1].eq(0).all()
+
+
+def test_fast_network_starts_at_zero():
+    with torch.no_grad():
+        assert ClassConditionedUnet.fast()(*noisy_batch()).abs().max() == 0
+
+
+def test_network_without_null_label_says_so():
+    with pytest.raises(ValueError, match="unconditional=True"):
+        _ = ClassConditionedUnet().null_label
+
+
+@pytest.mark.parametrize("labels", [-1, 10, 2.5, "three", ["3"], [[1, 2]], [], None, [True], [1, float("nan")]])
+def test_bad_labels_are_refused_in_one_sentence(labels):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 9") as error:
+        check_class_labels(labels, 10)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels", [3, [3, 3], torch.tensor([3, 7]), [3.0], torch.tensor(5, dtype=torch.uint8)])
+def test_good_labels_become_int64(labels):
+    assert check_class_labels(labels, 10).dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(conditioning="channels"),
+        dict(num_classes=0),
+        dict(class_emb_size=-4),
+        dict(class_emb_size=10**9),
+        dict(block_out_channels=(32, 64, 64, 64)),
+        dict(block_out_channels=(10**6,)),
+        dict(norm_num_groups=7),
+        dict(layers_per_block=0),
+    ],
+)
+def test_impossible_sizes_are_refused(changes):
+    with pytest.raises(ValueError, match="expected"):
+        ClassConditionedUnet(**changes)
+
+
+def test_weights_come_back_in_eval_mode(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path)
+    again = ClassConditionedUnet.from_pretrained(tmp_path)
+    assert not again.training
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
+    for name, value in tiny_model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_folder_without_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no config.json"):
+        ClassConditionedUnet.from_pretrained(tmp_path)
+
+
+def test_a_pickle_is_not_opened(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        ClassConditionedUnet.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, 0.999])
+def test_truncated_weights(tmp_path, tiny_model, kept):
+    tiny_model.save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(ValueError, match="damaged") as error:
+        ClassConditionedUnet.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "3", '{"block_out_channels": 5}', '{"num_classes": 1e9}', '{"layers_per_block": 2}']
+)
+def test_damaged_or_unfitting_config(tmp_path, tiny_model, text):
+    tiny_model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="damaged"):
+        ClassConditionedUnet.from_pretrained(tmp_path)
+
+
+def test_config_says_what_the_network_is(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["conditioning"] == "embedding" and config["unconditional"] is True

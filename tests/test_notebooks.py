@@ -1,0 +1,148 @@
+import ast
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from course_utils import authoring
+
+NOTEBOOKS = authoring.notebook_sources()
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_in_order(source):
+    assert authoring.problems(source) == []
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_plain_python_and_holds_no_model_or_loop(source):
+    tree = ast.parse(source.read_text())
+    classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    calls = [
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    assert classes == [] and "backward" not in calls and "step" not in calls
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS][:3] == ["01_data", "02_conditioned_unet", "03_training_and_sampling"]
+
+
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+"""
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A tiny notebook that is in order: its .py and what to change in its .ipynb."""
+    source = tmp_path / "01_tiny.py"
+    cells = ["# %% [markdown]\n# # Title\n", f"# %%\n{authoring.first_cell()}\n", "# %%\nprint(6 * 7)\n"]
+    source.write_text(HEADER + "\n".join(cells))
+    authoring.execute(source, "smoke")
+
+    def change(edit):
+        notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+        edit(notebook)
+        nbformat.write(notebook, source.with_suffix(".ipynb"))
+
+    return SimpleNamespace(source=source, change=change)
+
+
+def test_execute_makes_a_notebook_in_order_and_changes_nothing_the_second_time(pair):
+    assert authoring.problems(pair.source) == []
+    first = pair.source.with_suffix(".ipynb").read_text()
+    assert "42" in first
+    authoring.execute(pair.source, "smoke")
+    assert pair.source.with_suffix(".ipynb").read_text() == first
+
+
+def drift(notebook):
+    notebook.cells[0].source = "# Another title"
+
+
+def stale(notebook):
+    notebook.cells[2].source = "print(6 * 8)"
+
+
+def widgets(notebook):
+    notebook.metadata["widgets"] = {authoring.WIDGET_VIEW: {}}
+
+
+def widget_output(notebook):
+    notebook.cells[2].outputs.append(new_output("display_data", {authoring.WIDGET_VIEW: {}}))
+
+
+def error(notebook):
+    notebook.cells[2].outputs.append(new_output("error", ename="ValueError", evalue="no", traceback=[]))
+
+
+def unexecuted(notebook):
+    for cell in notebook.cells[1:]:
+        cell.outputs, cell.execution_count = [], None
+
+
+def kernel(notebook):
+    notebook.metadata["kernelspec"]["name"] = "my-venv"
+
+
+def large(notebook):
+    notebook.cells[2].outputs.append(new_output("stream", text="x" * authoring.LARGEST_NOTEBOOK))
+
+
+@pytest.mark.parametrize(
+    "edit, found",
+    [
+        (drift, "differs from its .py"),
+        (stale, "outputs of other code"),
+        (widgets, "widget metadata"),
+        (widget_output, "a widget among its outputs"),
+        (error, "an error among its outputs"),
+        (unexecuted, "has no outputs"),
+        (kernel, "kernel python3"),
+        (large, "is larger than"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_wrong_is_found(pair, edit, found):
+    pair.change(edit)
+    assert found in " ".join(authoring.problems(pair.source))
+
+
+def test_missing_header_and_first_cell_are_found(pair):
+    pair.source.write_text("# %%\nprint(1)\n")
+    authoring_problems = " ".join(authoring.problems(pair.source))
+    assert "YAML header" in authoring_problems and "differs" in authoring_problems
+    pair.change(lambda notebook: notebook.cells.pop(1))
+    assert "first cell" in " ".join(authoring.problems(pair.source))
+
+
+def test_a_failing_notebook_leaves_the_earlier_one(pair):
+    before = pair.source.with_suffix(".ipynb").read_text()
+    pair.source.write_text(pair.source.read_text().replace("6 * 7", "6 / 0"))
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        authoring.execute(pair.source, "smoke")
+    assert pair.source.with_suffix(".ipynb").read_text() == before
+
+
+def test_normalise_keeps_pictures_and_the_end_of_progress_bars():
+    bar = [new_output("stream", name="stderr", text=text) for text in ("\r10%", "\r50%", "\r100%\n")]
+    picture = new_output("display_data", {"image/png": "AAAA"})
+    widget = new_output("display_data", {authoring.WIDGET_VIEW: {}, "text/plain": "IntSlider()"})
+    cell = new_code_cell(
+        "1", outputs=[*bar, picture, widget], metadata={"execution": {"iopub.status.idle": "now"}, "tags": ["a"]}
+    )
+    notebook = new_notebook(
+        cells=[new_markdown_cell("x"), cell], metadata={"widgets": {}, "language_info": {"version": "3"}}
+    )
+    authoring.normalise(notebook)
+    assert [output.get("text", "picture") for output in notebook.cells[1].outputs] == ["100%\n", "picture"]
+    assert notebook.metadata == {} and notebook.cells[1].metadata == {"tags": ["a"]}

@@ -1,0 +1,56 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_utils import plotting
+from course_utils.data import load_sample
+from course_utils.display import show_source, table
+from course_utils.sampling import make_scheduler
+
+FIGURES = {
+    "dataset_grid": lambda: plotting.dataset_grid(load_sample("fashion_mnist")),
+    "image_grid": lambda: plotting.image_grid(
+        torch.rand(7, 1, 28, 28), 3, list("abc"), ["one", "two", "three"], "Title"
+    ),
+    "loss_curve": lambda: plotting.loss_curve([1.0 / (i + 1) for i in range(300)]),
+    "one loss": lambda: plotting.loss_curve([1.0]),
+    "timestep_losses": lambda: plotting.timestep_losses({"a": torch.rand(10) + 0.1, "b": torch.rand(10) + 0.1}),
+    "noise_levels": lambda: plotting.noise_levels(make_scheduler()),
+    "denoising_strip": lambda: plotting.denoising_strip(torch.rand(4, 2, 1, 28, 28), [1, 2, 3, 4], ["3", "5"]),
+    "confusion": lambda: plotting.confusion(torch.eye(10).mul(5).int().tolist(), list("0123456789"), "Title"),
+    "class_channels": lambda: plotting.class_channels(torch.randn(4, 1, 1).expand(4, 28, 28), "Title"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_shows_itself_as_a_picture(name):
+    picture = Image.open(io.BytesIO(FIGURES[name]()._repr_png_()))
+    assert 200 < picture.width < 1100 and 100 < picture.height < 1100
+    assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_grid_puts_pictures_row_after_row():
+    pictures = torch.zeros(4, 1, 28, 28)
+    pictures[1] = 1  # the first row's second
+    drawn = plotting.image_grid(pictures, 2).axes[0].images[0].get_array()
+    assert drawn[:28, 28:].min() == 1 and drawn[:28, :28].max() == 0 and drawn[28:].max() == 0
+
+
+def test_sample_says_in_its_title_what_it_is():
+    assert "not real" in plotting.dataset_grid(load_sample("mnist")).axes[0].get_title()
+
+
+def test_confusion_counts_percent_of_a_row():
+    texts = [text.get_text() for text in plotting.confusion([[3, 1], [0, 2]], ["a", "b"]).axes[0].texts]
+    assert texts == ["75", "25", "100"]
+
+
+def test_table_and_source():
+    text = table([{"name": "a", "share": 0.12345, "count": 12345}]).data
+    assert "| a | 0.123 | 12,345 |" in text
+    with pytest.raises(ValueError, match="one row"):
+        table([])
+    assert "def make_scheduler" in show_source(make_scheduler).data

@@ -1,0 +1,134 @@
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_utils.sampling import make_scheduler
+from course_utils.widgets import PIXEL, ClassPicker, NoiseSlider, png_bytes
+from tiny import make_tiny_model
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+@pytest.fixture
+def picker(tiny_pipe):
+    return ClassPicker(tiny_pipe)
+
+
+def test_picker_shows_what_the_pipeline_draws(picker, tiny_pipe):
+    picker.slider.value = 3
+    expected = tiny_pipe([3], generator=torch.Generator().manual_seed(picker.seed), output_type="pt").images
+    assert picker.image.value == png_bytes(expected)
+    assert pixels(picker.image.value).shape == (28 * PIXEL, 28 * PIXEL)
+
+
+def test_dragging_redraws_and_says_so(picker):
+    shown = {}
+    for digit in (3, 7, 3):
+        picker.slider.value = digit
+        assert (
+            picker.status.value.startswith(f"digit {digit}, drawn in ") and f"seed {picker.seed}" in picker.status.value
+        )
+        assert shown.setdefault(digit, picker.image.value) == picker.image.value
+    assert shown[3] != shown[7]
+    assert picker.slider.continuous_update
+
+
+def test_resample_draws_the_same_digit_from_other_noise(picker):
+    picker.slider.value = 5
+    before, seed = picker.image.value, picker.seed
+    picker.resample.click()
+    assert picker.image.value != before and picker.seed != seed and picker.status.value.startswith("digit 5")
+
+
+def test_guidance_and_steps_redraw(picker):
+    for control, value in ((picker.guidance, 4.0), (picker.steps, 5)):
+        before = picker.image.value
+        control.value = value
+        assert picker.image.value != before
+
+
+def test_menu_and_slider_go_together(picker):
+    picker.chooser.value = 8
+    assert picker.slider.value == 8 and picker.status.value.startswith("digit 8")
+    picker.slider.value = 2
+    assert picker.chooser.value == 2
+
+
+def test_names_are_shown_and_the_value_stays_the_label(tiny_pipe):
+    names = [f"thing {label}" for label in "abcdefghij"]
+    picker = ClassPicker(tiny_pipe, names)
+    picker.slider.value = 4
+    assert picker.status.value.startswith("class thing e")
+    assert [name for name, _ in picker.slider.options] == names
+    with pytest.raises(ValueError, match="3 names, expected 10"):
+        ClassPicker(tiny_pipe, names[:3])
+
+
+def test_an_error_shows_in_the_panel_and_is_raised(picker, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("the ink is dry")
+
+    monkeypatch.setattr(type(picker.pipe), "__call__", fail)
+    with pytest.raises(RuntimeError, match="the ink is dry"):
+        picker.draw()
+    assert picker.status.value == "Could not draw digit 0: the ink is dry"
+    with pytest.raises(RuntimeError, match="the ink is dry"):
+        picker.slider.value = 4
+    monkeypatch.undo()
+    picker.slider.value = 5
+    assert picker.status.value.startswith("digit 5")
+
+
+def test_training_elsewhere_does_not_change_what_is_drawn(picker, tiny_pipe):
+    before = picker.image.value
+    with torch.no_grad():
+        for parameter in tiny_pipe.unet.parameters():
+            parameter.add_(1)
+    tiny_pipe.unet.train()
+    picker.draw()
+    assert picker.image.value == before
+
+
+def test_last_value_wins_from_many_threads(picker):
+    def drag(values):
+        for value in values:
+            picker.slider.value = value
+
+    threads = [threading.Thread(target=drag, args=([i, 9 - i, i],)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shown, status = picker.image.value, picker.status.value
+    picker.draw()
+    assert picker.image.value == shown and status.startswith(f"digit {picker.slider.value},")
+
+
+def test_guidance_is_off_limits_for_a_network_without_null_label(tiny_pipe):
+    pipe = type(tiny_pipe)(make_tiny_model(unconditional=False), make_scheduler("ddim"), "mnist", 2, 1.0)
+    assert ClassPicker(pipe).guidance.disabled
+
+
+def test_only_what_widgets_7_and_8_share(picker):
+    """Colab shows ipywidgets 7: no traits that came later, no titles handed to the constructor."""
+    source = __import__("inspect").getsource(__import__("course_utils.widgets", fromlist=["x"]))
+    for newer in ("tooltip=", "titles=", "Stack(", "TagsInput", "interactive_output", "interact("):
+        assert newer not in source
+    assert picker.more.selected_index is None and picker.more.get_title(0)
+
+
+def test_noise_slider_takes_the_picture_away(stripes):
+    panel = NoiseSlider(stripes.images[:10], make_scheduler())
+    clean = pixels(panel.image.value).astype(float)
+    panel.slider.value = 999
+    noisy = pixels(panel.image.value).astype(float)
+    assert clean.shape == (28 * PIXEL, 280 * PIXEL)
+    truth = png_bytes(stripes.images[:10].float() / 255)
+    assert np.abs(clean - pixels(truth)).mean() < 5 < np.abs(noisy - pixels(truth)).mean()
+    assert panel.status.value == "t = 999: 0.000 x picture + 1.000 x noise"
