@@ -16,7 +16,8 @@ import torch
 
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
-from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline, make_writable_folder
+from course_utils.files import make_writable_folder, written_whole
+from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
 from course_utils.settings import PRESETS, best_device, course_settings
 from course_utils.training import running_mean
@@ -109,7 +110,8 @@ def run_sample(args):
     pictures = pipe([args.digit] * args.count, args.steps, args.guidance, generator, output_type="pt").images
     out = Path(args.out)
     make_writable_folder(out.parent)
-    out.write_bytes(png_bytes(pictures))
+    with written_whole(out) as file:
+        file.write_bytes(png_bytes(pictures))
     print(f"{args.count} x {pipe.class_names[args.digit]} in {out}")
 
 

@@ -18,6 +18,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from course_utils.files import written_whole
+
 REPOSITORY_ROOT = Path(__file__).parent.parent
 NOTEBOOKS_FOLDER = REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
@@ -71,9 +73,8 @@ def execute(source: Path, preset: str):
     client.execute(env=environment)
     normalise(notebook)
     notebook.metadata["course"] = {"code_sha256": code_hash(notebook), "preset": preset}
-    partial = source.with_suffix(".ipynb.partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, source.with_suffix(".ipynb"))
+    with written_whole(source.with_suffix(".ipynb")) as file:
+        nbformat.write(notebook, file)
 
 
 def keep_cell_ids(notebook, earlier: Path):

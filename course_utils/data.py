@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from filelock import FileLock
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
+
+from course_utils.files import make_writable_folder
 
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
 SAMPLE_COLUMNS = 50  # images in a row of a sample sheet
@@ -147,23 +150,29 @@ def download_files(source: Source, root: Path):
         OSError: if the folder cannot be written to.
         RuntimeError: if no mirror delivers the right files.
     """
+    make_writable_folder(raw_folder(source, root))
+    with FileLock(root / ".download.lock"), tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as incoming:
+        bad = damaged_files(source, root)
+        if not bad:
+            return  # another process fetched them while this one waited
+        fetch(source, Path(incoming))
+        for name in bad:
+            os.replace(raw_folder(source, Path(incoming)) / name, raw_folder(source, root) / name)
+
+
+def fetch(source: Source, folder: Path):
+    """Download a data set into an empty folder with torchvision, and verify it.
+
+    Raises:
+        RuntimeError: if no mirror delivers the right files.
+    """
     try:
-        folder = raw_folder(source, root)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"), tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as incoming:
-            if not damaged_files(source, root):
-                return  # another process fetched them while this one waited
-            source.torchvision_class(incoming, download=True)
-            for name in damaged_files(source, root):
-                fetched = raw_folder(source, Path(incoming)) / name
-                if not has_md5(fetched, source.md5[name]):
-                    raise RuntimeError(f"the downloaded {name} is not the file it should be")
-                os.replace(fetched, folder / name)
-    except OSError as error:
-        raise OSError(
-            f"the data folder {root} cannot be written to ({error.strerror or error}): "
-            "set COURSE_DATA_DIR to a folder of your own."
-        ) from error
+        source.torchvision_class(folder, download=True)
+    except (RuntimeError, EOFError, HTTPException, ConnectionError, TimeoutError) as error:
+        raise RuntimeError(str(error) or type(error).__name__) from error
+    wrong = damaged_files(source, folder)
+    if wrong:
+        raise RuntimeError(f"the downloaded {wrong[0]} is not the file it should be")
 
 
 def fall_back(name: str, split: str, root: Path, reason: Exception) -> ImageDataset:

@@ -11,6 +11,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from course_utils.data import SOURCES
+from course_utils.files import make_writable_folder
 from course_utils.model import ClassConditionedUnet
 from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
@@ -159,17 +160,3 @@ def load_scheduler(file: Path):
     if config.get("_class_name") not in kinds:
         raise ValueError(f"unknown scheduler {config.get('_class_name')!r}, expected one of {', '.join(kinds)}")
     return kinds[config["_class_name"]].from_config(config)
-
-
-def make_writable_folder(folder: Path):
-    """Make a folder and make sure, before any long work, that it can be written to.
-
-    Raises:
-        OSError: if it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}): name a folder that you may write to.") from error

@@ -1,7 +1,6 @@
 """The training loop: noise a batch, let the network predict the noise, compare, step."""
 
 import math
-import os
 import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from course_utils.data import scale_to_model
+from course_utils.files import written_whole
 from course_utils.settings import best_device
 
 RUNNING_MEAN_STEPS = 100
@@ -158,7 +158,8 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
         now = time.perf_counter()
         trainer.seconds, started = trainer.seconds + now - started, now
         if checkpoint and now - saved > 120:
-            save_atomically(trainer.state_dict(), checkpoint)
+            with written_whole(checkpoint) as file:
+                torch.save(trainer.state_dict(), file)
             saved = now
     return trainer.finish()
 
@@ -311,14 +312,3 @@ def make_lr_scheduler(optimizer, config: TrainingConfig, total_steps: int):
             optimizer, config.learning_rate, total_steps=points, pct_start=rising
         )
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def save_atomically(state: dict, path: Path):
-    """Write a checkpoint so that an interruption leaves the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -45,6 +45,7 @@ class ClassPicker(ipywidgets.VBox):
         self.seed = secrets.randbelow(10_000)
         self.drawing = threading.Lock()  # callbacks may come on other threads than cells do
         self.make_controls()
+        self.slider.layout.width = "420px"
         panel = [ipywidgets.HBox([self.slider, self.resample]), self.image, self.status, self.more]
         super().__init__(panel)
         self.add_class("class-picker")
@@ -136,6 +137,7 @@ class NoiseSlider(ipywidgets.VBox):
         self.noise = torch.randn(self.images.shape, generator=torch.Generator().manual_seed(0))
         last = noise_scheduler.config.num_train_timesteps - 1
         self.slider = ipywidgets.IntSlider(0, 0, last, description="timestep t", continuous_update=True)
+        self.slider.layout.width = "95%"
         self.image = ipywidgets.Image(format="png", width=28 * len(images) * 3)
         self.status = ipywidgets.Label()
         super().__init__([self.slider, self.image, self.status])

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ARTIFACTS = ROOT / "artifacts"
 CONNECTED = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
 ALL_RUN = """() => {
-    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.innerText.trim());
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent.trim());
     return prompts.length > 0 && prompts.every(text => /^\\[\\d+\\]:?$/.test(text));
 }"""
 HASH_OF_PICTURE = """() => {
@@ -100,7 +100,7 @@ def notebook(browser, lab, request):
     page.goto(f"{lab}/lab/tree/notebooks/{request.param}.ipynb?reset")
     page.wait_for_function(CONNECTED, timeout=120_000)
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_function(ALL_RUN, timeout=180_000)
+    page.wait_for_function(ALL_RUN, timeout=120_000)
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.param}.png")
@@ -119,24 +119,24 @@ def test_slider_and_resample_redraw_the_digit(notebook):
     status = page.locator(".class-picker-status")
     status.scroll_into_view_if_needed()
     page.wait_for_function(
-        "document.querySelector('.class-picker-status').innerText.startsWith('digit 0,')", timeout=30_000
+        "document.querySelector('.class-picker-status').textContent.startsWith('digit 0,')", timeout=30_000
     )
     before = page.evaluate(HASH_OF_PICTURE)
 
     page.locator(".class-picker-slider .noUi-handle").focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function(
-        "document.querySelector('.class-picker-status').innerText.startsWith('digit 1,')", timeout=30_000
+        "document.querySelector('.class-picker-status').textContent.startsWith('digit 1,')", timeout=30_000
     )
     one = page.evaluate(HASH_OF_PICTURE)
     assert one != before
 
-    text = status.inner_text()
+    text = status.text_content()
     page.locator("button.class-picker-resample, .class-picker-resample button").first.click()
     page.wait_for_function(
-        "text => document.querySelector('.class-picker-status').innerText !== text", arg=text, timeout=30_000
+        "text => document.querySelector('.class-picker-status').textContent !== text", arg=text, timeout=30_000
     )
-    assert status.inner_text().startswith("digit 1,")
+    assert status.text_content().startswith("digit 1,")
     assert page.evaluate(HASH_OF_PICTURE) != one
 
     handle = page.locator(".class-picker-slider .noUi-handle").bounding_box()
@@ -146,7 +146,7 @@ def test_slider_and_resample_redraw_the_digit(notebook):
     page.mouse.move(track["x"] + track["width"], handle["y"] + handle["height"] / 2, steps=10)
     page.mouse.up()
     page.wait_for_function(
-        "document.querySelector('.class-picker-status').innerText.startsWith('digit 9,')", timeout=30_000
+        "document.querySelector('.class-picker-status').textContent.startsWith('digit 9,')", timeout=30_000
     )
     assert_no_errors(page)
 
@@ -159,5 +159,5 @@ def test_noise_slider_moves(notebook):
     page.locator(".noise-slider .noUi-handle").scroll_into_view_if_needed()
     page.locator(".noise-slider .noUi-handle").focus()
     page.keyboard.press("PageUp")
-    page.wait_for_function("!document.querySelector('.noise-slider').innerText.includes('t = 0:')", timeout=30_000)
+    page.wait_for_function("!document.querySelector('.noise-slider').textContent.includes('t = 0:')", timeout=30_000)
     assert label.is_visible()

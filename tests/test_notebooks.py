@@ -141,7 +141,7 @@ def test_normalise_keeps_pictures_and_the_end_of_progress_bars():
         "1", outputs=[*bar, picture, widget], metadata={"execution": {"iopub.status.idle": "now"}, "tags": ["a"]}
     )
     notebook = new_notebook(
-        cells=[new_markdown_cell("x"), cell], metadata={"widgets": {}, "language_info": {"version": "3"}}
+        cells=[new_markdown_cell("x"), cell], metadata={"widgets": {}, "language_info": {"name": "python"}}
     )
     authoring.normalise(notebook)
     assert [output.get("text", "picture") for output in notebook.cells[1].outputs] == ["100%\n", "picture"]
