@@ -15,6 +15,7 @@ from course_utils.classifier import PRETRAINED_FOLDER
 from course_utils.data import SAMPLES_FOLDER, save_sample
 from course_utils.evaluation import evaluate
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
+from course_utils.recipes import RECIPES
 
 SAMPLE_COUNT = 2000
 CARD = """# {name}
@@ -40,8 +41,9 @@ The scores come from `python -m course_utils evaluate --weights {name} --count {
 
 def bundle_weights(folder: Path, name: str):
     """Copy a folder that `python -m course_utils train` has written into the package, and write its card."""
-    pipe = ClassConditionedPipeline.from_pretrained(folder)
+    trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text())
+    pipe = RECIPES[report["recipe"]].make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)

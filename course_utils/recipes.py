@@ -63,10 +63,12 @@ class Recipe:
                 **options,
             )
             whole = run if whole is None else join(whole, run)
+        return self.make_pipeline(model, dataset.name), whole
+
+    def make_pipeline(self, model: ClassConditionedUnet, dataset: str) -> ClassConditionedPipeline:
+        """Put a trained network together with the recipe's sampler and its settings."""
         scheduler = make_scheduler(self.sampler, self.prediction_type)
-        return ClassConditionedPipeline(
-            model, scheduler, dataset.name, self.num_inference_steps, self.guidance_scale
-        ), whole
+        return ClassConditionedPipeline(model, scheduler, dataset, self.num_inference_steps, self.guidance_scale)
 
 
 def join(first: TrainingRun, second: TrainingRun) -> TrainingRun:
@@ -92,18 +94,7 @@ def resized(dataset: ImageDataset, size: int) -> ImageDataset:
     )
 
 
-PROGRESSIVE = TrainingConfig(
-    num_epochs=2,
-    batch_size=32,
-    learning_rate=2e-3,
-    weight_decay=0.01,
-    lr_schedule="one_cycle",
-    ema_decay=0.995,
-    label_dropout=0.1,
-    max_grad_norm=1.0,
-    stratified_timesteps=True,
-    max_steps=4000,
-)
+PROGRESSIVE = TrainingConfig.fast(batch_size=32, learning_rate=2e-3)
 
 RECIPES = {
     # The Hugging Face class-conditioned example, as it is.
@@ -113,10 +104,10 @@ RECIPES = {
     # The example's network on an evening's budget: most of its training on small pictures, the rest on whole ones.
     "progressive": Recipe(
         lambda: ClassConditionedUnet(unconditional=True),
-        ((16, replace(PROGRESSIVE, num_epochs=3)), (28, replace(PROGRESSIVE, max_steps=2400))),
+        ((16, replace(PROGRESSIVE, max_steps=4000)), (28, replace(PROGRESSIVE, max_steps=2400))),
         "v_prediction",
         "dpmsolver++",
-        20,
-        2.0,
+        10,
+        1.5,
     ),
 }
