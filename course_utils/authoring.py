@@ -1,6 +1,7 @@
 """For maintainers: execute the notebooks, and check that what is committed fits together.
 
     python -m course_utils.authoring execute [NAME ...] [--preset laptop]
+    python -m course_utils.authoring pair [NAME ...]
     python -m course_utils.authoring check
 
 The `.py` file of a notebook is its source; the `.ipynb` beside it is made from it.
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import jupytext
@@ -19,6 +21,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from course_utils.files import written_whole
+from course_utils.settings import PRESETS
 
 REPOSITORY_ROOT = Path(__file__).parent.parent
 NOTEBOOKS_FOLDER = REPOSITORY_ROOT / "notebooks"
@@ -73,6 +76,29 @@ def execute(source: Path, preset: str):
     client.execute(env=environment)
     normalise(notebook)
     notebook.metadata["course"] = {"code_sha256": code_hash(notebook), "preset": preset}
+    write_pair(notebook, source)
+
+
+def pair(source: Path):
+    """Write the `.ipynb` from its `.py` file without running it, as after a change of prose.
+
+    Cells whose code is unchanged keep their outputs; `check` still tells if any code has changed since they were made.
+    """
+    notebook, paired = jupytext.read(source), source.with_suffix(".ipynb")
+    keep_cell_ids(notebook, paired)
+    earlier = nbformat.read(paired, as_version=4) if paired.exists() else nbformat.v4.new_notebook()
+    made = {cell.id: cell for cell in earlier.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.id in made and cell.source == made[cell.id].source:
+            cell.outputs, cell.execution_count = made[cell.id].outputs, made[cell.id].execution_count
+    normalise(notebook)
+    if "course" in earlier.metadata:
+        notebook.metadata["course"] = earlier.metadata["course"]
+    write_pair(notebook, source)
+
+
+def write_pair(notebook, source: Path):
+    """Write the `.ipynb` beside its `.py` file, whole or not at all."""
     with written_whole(source.with_suffix(".ipynb")) as file:
         nbformat.write(notebook, file)
 
@@ -146,24 +172,45 @@ def notebook_sources() -> list[Path]:
     return sorted(NOTEBOOKS_FOLDER.glob("[0-9]*.py"))
 
 
-def main() -> int:
+def chosen_sources(names: list[str]) -> list[Path]:
+    """The notebooks of these names, or all of them if none is named.
+
+    Raises:
+        ValueError: for a name that no notebook has.
+    """
+    known = {source.stem: source for source in notebook_sources()}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"there is no notebook {name!r}: expected one of {', '.join(known)}.")
+    return [known[name] for name in names or known]
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m course_utils.authoring", description="Execute and check the notebooks."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("execute", help="run notebooks from their .py files and store the outputs")
     command.add_argument("names", nargs="*", help="such as 01_data; default: all")
-    command.add_argument("--preset", default="laptop")
+    command.add_argument("--preset", default="laptop", choices=PRESETS)
+    command = commands.add_parser(
+        "pair", help="write notebooks from their .py files, keeping outputs of unchanged code"
+    )
+    command.add_argument("names", nargs="*", help="such as 01_data; default: all")
     commands.add_parser("check", help="say what does not fit together")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.command == "check":
         found = [problem for source in notebook_sources() for problem in problems(source)]
         print("\n".join(found) or "all notebooks are in order")
         return 1 if found else 0
-    for source in notebook_sources():
-        if not args.names or source.stem in args.names:
-            print(f"executing {source.name}", flush=True)
-            execute(source, args.preset)
+    try:
+        chosen = chosen_sources(args.names)
+    except ValueError as error:
+        parser.error(str(error))
+    for source in chosen:
+        start = time.perf_counter()
+        pair(source) if args.command == "pair" else execute(source, args.preset)
+        print(f"{source.stem}: {time.perf_counter() - start:.0f} s", flush=True)
     return 0
 
 

@@ -25,6 +25,12 @@ def test_notebook_is_plain_python_and_holds_no_model_or_loop(source):
     assert classes == [] and "backward" not in calls and "step" not in calls
 
 
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
+def test_pictures_in_the_notebook_are_those_of_a_laptop(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert notebook.metadata["course"]["preset"] == "laptop"
+
+
 def test_there_are_notebooks():
     assert [path.stem for path in NOTEBOOKS][:3] == ["01_data", "02_conditioned_unet", "03_training_and_sampling"]
 
@@ -123,6 +129,42 @@ def test_missing_header_and_first_cell_are_found(pair):
     assert "YAML header" in authoring_problems and "differs" in authoring_problems
     pair.change(lambda notebook: notebook.cells.pop(1))
     assert "first cell" in " ".join(authoring.problems(pair.source))
+
+
+def test_pair_takes_new_prose_and_keeps_the_outputs(pair):
+    pair.source.write_text(pair.source.read_text().replace("# Title", "# A better title"))
+    assert "differs" in " ".join(authoring.problems(pair.source))
+    authoring.pair(pair.source)
+    assert authoring.problems(pair.source) == []
+
+
+def test_pair_drops_the_output_of_changed_code_and_check_says_so(pair):
+    pair.source.write_text(pair.source.read_text().replace("6 * 7", "6 * 8"))
+    authoring.pair(pair.source)
+    assert "42" not in "".join(
+        str(cell.get("outputs")) for cell in nbformat.read(pair.source.with_suffix(".ipynb"), 4).cells
+    )
+    assert "outputs of other code" in " ".join(authoring.problems(pair.source))
+
+
+def test_pair_without_an_earlier_notebook_has_no_outputs(pair):
+    pair.source.with_suffix(".ipynb").unlink()
+    authoring.pair(pair.source)
+    assert "has no outputs" in " ".join(authoring.problems(pair.source))
+
+
+def test_check_exits_1_and_says_what_is_wrong(pair, monkeypatch, capsys):
+    monkeypatch.setattr(authoring, "NOTEBOOKS_FOLDER", pair.source.parent)
+    assert authoring.main(["check"]) == 0
+    pair.change(drift)
+    assert authoring.main(["check"]) == 1
+    assert "01_tiny differs from its .py file." in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        authoring.main(["execute", "99_nothing"])
+    assert "there is no notebook '99_nothing'" in capsys.readouterr().err
 
 
 def test_a_failing_notebook_leaves_the_earlier_one(pair):
