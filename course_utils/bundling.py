@@ -39,20 +39,20 @@ The scores come from `python -m course_utils evaluate --weights {name} --count {
 """
 
 
-def bundle_weights(folder: Path, name: str):
-    """Copy a folder that `python -m course_utils train` has written into the package, and write its card."""
+def bundle_weights(folder: Path, name: str, count: int):
+    """Copy what `python -m course_utils train` has written into the package, with a card of scores on `count` pictures."""
     trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text())
     pipe = RECIPES[report["recipe"]].make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
-    (target / "README.md").write_text(write_card(pipe, name, folder, report))
+    (target / "README.md").write_text(write_card(pipe, name, folder, report, count))
 
 
-def write_card(pipe, name: str, folder: Path, report: dict) -> str:
+def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
     """The model card: data, recipe, seconds, scores and the commands that made them."""
-    scores = evaluate(pipe, SAMPLE_COUNT)
+    scores = evaluate(pipe, count)
     config = pipe.unet.config
     return CARD.format(
         name=name,
@@ -103,7 +103,8 @@ def main():
     weights = commands.add_parser("weights", help="copy a trained folder into the package and write its card")
     weights.add_argument("folder", type=Path)
     weights.add_argument("--name", required=True)
-    weights.set_defaults(run=lambda args: bundle_weights(args.folder, args.name))
+    weights.add_argument("--count", type=int, default=2000, help="pictures to draw for the scores")
+    weights.set_defaults(run=lambda args: bundle_weights(args.folder, args.name, args.count))
     samples = commands.add_parser("samples", help="draw 2,000 pictures that stand in for a data set")
     samples.add_argument("name", choices=("mnist", "fashion_mnist"))
     samples.set_defaults(run=lambda args: draw_samples(args.name))

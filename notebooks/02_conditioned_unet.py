@@ -198,15 +198,22 @@ image_grid((guess.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look a
 # of channels and subtracts their mean. Our class channels are *flat*: all they can do to a channel is to add a constant.
 # With 32 channels in 32 groups each channel is a group of its own, and the constant is subtracted again.
 #
-# Let us measure it: how much does another label change what leaves each of the first normalisations, away from the
-# picture's border?
+# Let us measure it: how much does another label change what leaves each of the first normalisations? We look at the
+# middle of the picture. We also look at a copy of the network whose convolutions wrap around at the edges, as if the
+# picture had no border.
 
 # %%
+import copy
+
+
 def change_after_norms(model, label_a=3, label_b=7):
-    """For each GroupNorm of the way down: channels a group, and how much another label changes its output."""
+    """For each GroupNorm of the way down, in order: its name, its group's size, and the change by another label."""
     norms = {name: module for name, module in model.model.down_blocks.named_modules() if isinstance(module, torch.nn.GroupNorm)}
-    outputs = {name: [] for name in norms}
-    hooks = [norm.register_forward_hook(lambda module, args, out, name=name: outputs[name].append(out)) for name, norm in norms.items()]
+    outputs = {}
+    hooks = [
+        norm.register_forward_hook(lambda module, args, out, name=name: outputs.setdefault(name, []).append(middle(out)))
+        for name, norm in norms.items()
+    ]
     x = torch.randn((16, 1, 28, 28), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for label in (label_a, label_b):
@@ -214,32 +221,38 @@ def change_after_norms(model, label_a=3, label_b=7):
     for hook in hooks:
         hook.remove()
     return [
-        {
-            "level": name.split(".")[0],
-            "normalisation": name.split(".", 1)[1],
-            "channels a group": norms[name].num_channels // norms[name].num_groups,
-            "change by another label": inner(a - b).square().mean().sqrt().item(),
-        }
+        (name, norms[name].num_channels // norms[name].num_groups, (a - b).square().mean().sqrt().item())
         for name, (a, b) in outputs.items()
     ]
 
 
-def inner(x):
-    """The middle of pictures or of flattened pictures, without the border where padding shows."""
-    if x.ndim == 3:  # attention sees (B, C, H * W)
+def middle(x):
+    """The middle of pictures, or of pictures that were flattened for attention: (B, C, H, W) or (B, C, H * W)."""
+    if x.ndim == 3:
         side = int(x.shape[-1] ** 0.5)
         x = x.unflatten(-1, (side, side))
     margin = x.shape[-1] // 4
     return x[..., margin:-margin, margin:-margin]
 
 
-table(change_after_norms(model))
+borderless = copy.deepcopy(model)
+for module in borderless.modules():
+    if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1):
+        module.padding_mode = "circular"
+
+table(
+    [
+        {"level . layer": name, "channels a group": size, "change": f"{change:.3f}", "change without a border": f"{without:.3f}"}
+        for (name, size, change), (_, _, without) in zip(change_after_norms(model), change_after_norms(borderless))
+    ]
+)
 
 # %% [markdown]
-# Where a group is a single channel (the top level, and the first normalisation after it), hardly anything of the label
-# is left: what remains leaks in from the picture's border, where the padding makes the class channels less than flat.
-# The label travels past these normalisations along the shortcuts, and is first *heard* in the level of 14 x 14 pixels,
-# where a group holds two channels and their difference survives.
+# The last column is the pure effect. As long as a group is a single channel (the whole top level, and the first
+# normalisation after it with the layer that it feeds), **nothing** of the label is left: flat goes in, nothing comes out.
+# In the real network a little leaks in from the border, where the zeros of the padding make flat channels less than flat. The label travels past
+# these normalisations along the shortcuts, and is first properly *heard* at 14 x 14 pixels, by the attention, where a
+# group holds two channels and their difference survives.
 #
 # So the class has to be carried in a roundabout way, and learning to do so takes time. It works, as the digits at the
 # top show, and there are better ways in: with `conditioning="time"` the class joins the time embedding, which scales and
