@@ -195,6 +195,15 @@ class ClassConditionedUnet(StrictModel):
             numbers = self.class_emb(class_labels)  # (B, 4)
         return numbers[:, :, None, None].expand(-1, -1, height, width)
 
+    def check_inputs(self, x: torch.Tensor, class_labels) -> torch.Tensor:
+        """Refuse pictures and labels that do not fit together; returns the labels as int64 (B,)."""
+        if x.ndim != 4 or x.shape[1] != 1:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, 1, 28, 28).")
+        labels = check_class_labels(class_labels, self.config.num_classes + self.config.unconditional)
+        if len(labels) != len(x):
+            raise ValueError(f"there are {len(labels)} class_labels for {len(x)} pictures, expected one for each.")
+        return labels
+
     def forward(self, x: torch.Tensor, t, class_labels: torch.Tensor) -> torch.Tensor:
         """Predict the noise (or the velocity, as trained) in a batch of noisy images.
 
@@ -205,7 +214,11 @@ class ClassConditionedUnet(StrictModel):
 
         Returns:
             float (B, 1, 28, 28).
+
+        Raises:
+            ValueError: for pictures or labels of another shape, or labels out of range.
         """
+        class_labels = self.check_inputs(x, class_labels)
         if self.config.conditioning == "time":
             return self.model(x, t, class_labels).sample
         class_cond = self.class_channels(class_labels, *x.shape[-2:])  # (B, 4, 28, 28)

@@ -87,6 +87,24 @@ def test_bad_labels_are_refused_in_one_sentence(labels):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "shape, labels, words",
+    [
+        ((2, 1, 28, 28), [3, 11], "from 0 to 10"),
+        ((2, 1, 28, 28), [3, -1], "from 0 to 10"),
+        ((2, 1, 28, 28), [3], "1 class_labels for 2 pictures"),
+        ((2, 1, 28, 28), [[3], [4]], "shape"),
+        ((2, 3, 28, 28), [3, 4], "expected \\(B, 1, 28, 28\\)"),
+        ((28, 28), [3], "expected \\(B, 1, 28, 28\\)"),
+    ],
+)
+@pytest.mark.parametrize("conditioning", ["embedding", "one_hot", "time"])
+def test_inputs_that_do_not_fit_together_are_refused(conditioning, shape, labels, words):
+    model = make_tiny_model(conditioning=conditioning)
+    with pytest.raises(ValueError, match=words):
+        model(torch.zeros(shape), torch.tensor(5), torch.tensor(labels))
+
+
 @pytest.mark.parametrize("labels", [3, [3, 3], torch.tensor([3, 7]), [3.0], torch.tensor(5, dtype=torch.uint8)])
 def test_good_labels_become_int64(labels):
     assert check_class_labels(labels, 10).dtype == torch.int64
