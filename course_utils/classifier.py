@@ -4,7 +4,9 @@ python -m course_utils.classifier --dataset mnist --epochs 8 --out course_utils/
 """
 
 import argparse
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +21,31 @@ from course_utils.settings import best_device
 
 PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 FEATURES = 64
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How the classifier of a data set is made: its widths, and how far pictures are changed in training.
+
+    Attributes:
+        widths: channels of the three levels.
+        shift: pixels, at most.
+        degrees: turn, at most.
+        scale: share by which the size changes, at most.
+        mirror: whether left and right may be swapped: clothes stay clothes, digits do not stay digits.
+    """
+
+    widths: tuple[int, int, int]
+    shift: float
+    degrees: float
+    scale: float
+    mirror: bool
+
+
+PLANS = {
+    "mnist": TrainingPlan((24, 48, 96), shift=2, degrees=10, scale=0.1, mirror=False),
+    "fashion_mnist": TrainingPlan((32, 64, 128), shift=1, degrees=0, scale=0, mirror=True),
+}
 
 
 class Classifier(StrictModel):
@@ -95,17 +122,18 @@ def mean_and_covariance(features: torch.Tensor):
     return features.mean(0), features.T.cov()
 
 
-def augment(images: torch.Tensor, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """Shift by up to two pixels, turn by up to ten degrees, scale by up to a tenth and, for clothes, mirror."""
+def augment(images: torch.Tensor, plan: TrainingPlan, generator: torch.Generator) -> torch.Tensor:
+    """Shift, turn, scale and mirror pictures at random, within the plan's limits; what comes in is background."""
     shift, turn, size = torch.rand(3, len(images), 2, generator=generator).mul(2).sub(1)  # each in [-1, 1]
-    angle, scale = turn[:, 0] * 0.17, 1 + 0.1 * size[:, 0]
-    mirror = torch.where(size[:, 1] > 0, 1.0, -1.0) if flip else torch.ones(len(images))
+    angle, scale = math.radians(plan.degrees) * turn[:, 0], 1 + plan.scale * size[:, 0]
+    mirror = torch.where(size[:, 1] > 0, 1.0, -1.0) if plan.mirror else torch.ones(len(images))
+    shift = shift * plan.shift / 14  # pixels to the grid's unit, half a picture
     rows = (
-        torch.stack((mirror * scale * angle.cos(), -scale * angle.sin(), shift[:, 0] / 7), dim=1),
-        torch.stack((mirror * scale * angle.sin(), scale * angle.cos(), shift[:, 1] / 7), dim=1),
+        torch.stack((mirror * scale * angle.cos(), -scale * angle.sin(), shift[:, 0]), dim=1),
+        torch.stack((mirror * scale * angle.sin(), scale * angle.cos(), shift[:, 1]), dim=1),
     )
     grid = F.affine_grid(torch.stack(rows, dim=1), images.shape, align_corners=False)
-    return F.grid_sample(images + 1, grid, align_corners=False) - 1  # +1, -1: what comes in from outside is background
+    return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
 def train_classifier(
@@ -114,7 +142,8 @@ def train_classifier(
     """Train on the whole train split, and measure the real features that the Frechet distance compares with."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    classifier = Classifier().to(best_device())
+    plan = PLANS[dataset.name]
+    classifier = Classifier(widths=plan.widths).to(best_device())
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
     batches = epochs * (len(dataset) // batch_size)
     lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=batches + 1)
@@ -122,7 +151,7 @@ def train_classifier(
         if step % (len(dataset) // batch_size) == 0:
             order = torch.randperm(len(dataset), generator=generator)
         batch, order = order[:batch_size], order[batch_size:]
-        images = augment(scale_to_model(dataset.images[batch]), dataset.name == "fashion_mnist", generator)
+        images = augment(scale_to_model(dataset.images[batch]), plan, generator)
         scores = classifier(images.to(classifier.device))
         loss = F.cross_entropy(scores, dataset.labels[batch].to(classifier.device), label_smoothing=0.05)
         optimizer.zero_grad()
@@ -159,7 +188,7 @@ mean and covariance of the train split's features are stored with the weights.
 
 def main():
     parser = argparse.ArgumentParser(description="Train the classifier that judges drawn pictures.")
-    parser.add_argument("--dataset", choices=("mnist", "fashion_mnist"), required=True)
+    parser.add_argument("--dataset", choices=tuple(PLANS), required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--out", required=True, help="folder for the weights and their card")
     args = parser.parse_args()

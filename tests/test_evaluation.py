@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import ImagePipelineOutput
 
-from course_utils.classifier import accuracy, augment, load_classifier
+from course_utils.classifier import PLANS, accuracy, augment, load_classifier
 from course_utils.data import load_dataset, load_sample, scale_to_model
 from course_utils.evaluation import evaluate, frechet_distance, frechet_floor, loss_by_timestep, noise_error
 from course_utils.sampling import make_scheduler
@@ -79,7 +79,7 @@ def test_bad_count(tiny_pipe, count):
 
 def test_augmented_pictures_stay_in_range():
     images = scale_to_model(load_sample("mnist").images[:20])
-    changed = augment(images, flip=True, generator=torch.Generator().manual_seed(0))
+    changed = augment(images, PLANS["mnist"], torch.Generator().manual_seed(0))
     assert changed.shape == images.shape and changed.min() >= -1 and changed.max() <= 1.001
     assert not torch.equal(changed, images)
 
