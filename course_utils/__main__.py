@@ -97,7 +97,8 @@ def run_train(args):
     report |= dict(
         device=best_device(), threads=torch.get_num_threads(), losses=[round(loss, 5) for loss in run.losses]
     )
-    (out / TRAINING_REPORT).write_text(json.dumps(report))
+    with written_whole(out / TRAINING_REPORT) as file:
+        file.write_text(json.dumps(report))
     print(f"{run.images_seen:,} images in {run.seconds:.0f} s, loss {running_mean(run.losses):.4f}, saved to {out}")
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from course_utils.classifier import PRETRAINED_FOLDER
-from course_utils.data import SAMPLES_FOLDER, save_sample
+from course_utils.data import SAMPLES_FOLDER, SOURCES, save_sample
 from course_utils.evaluation import evaluate
+from course_utils.model import PRETRAINED_FOLDER
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
 
@@ -106,7 +106,7 @@ def main():
     weights.add_argument("--count", type=int, default=2000, help="pictures to draw for the scores")
     weights.set_defaults(run=lambda args: bundle_weights(args.folder, args.name, args.count))
     samples = commands.add_parser("samples", help="draw 2,000 pictures that stand in for a data set")
-    samples.add_argument("name", choices=("mnist", "fashion_mnist"))
+    samples.add_argument("name", choices=tuple(SOURCES))
     samples.set_defaults(run=lambda args: draw_samples(args.name))
     args = parser.parse_args()
     args.run(args)

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from course_utils.data import load_dataset, scale_to_model
-from course_utils.model import StrictModel
+from course_utils.model import PRETRAINED_FOLDER, StrictModel
 from course_utils.settings import best_device
 
-PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 FEATURES = 64
 
 

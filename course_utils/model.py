@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"  # the weights that come with the course
 CONDITIONINGS = ("embedding", "one_hot", "time")
 
 

@@ -12,12 +12,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from course_utils.data import SOURCES
 from course_utils.files import make_writable_folder
-from course_utils.model import ClassConditionedUnet
+from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
 from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
-PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
 TRAINING_REPORT = "training.json"
+SAVED_DEFAULTS = ("dataset", "num_inference_steps", "guidance_scale")  # they travel with the weights
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 
@@ -113,7 +113,7 @@ class ClassConditionedPipeline(DiffusionPipeline):
         unet = ClassConditionedUnet.from_pretrained(folder / "unet")
         try:
             index = json.loads((folder / "model_index.json").read_text())
-            defaults = {key: index[key] for key in ("dataset", "num_inference_steps", "guidance_scale")}
+            defaults = {key: index[key] for key in SAVED_DEFAULTS}
             return cls(unet, load_scheduler(folder / "scheduler" / "scheduler_config.json"), **defaults)
         except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
             raise ValueError(

@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from traitlets import link
 
 from course_utils.data import scale_to_model
+from course_utils.pipeline import SAVED_DEFAULTS
 
 PIXEL = 8  # screen pixels for one pixel of a picture
 
@@ -40,7 +41,8 @@ class ClassPicker(ipywidgets.VBox):
         num_classes = pipe.unet.config.num_classes
         if len(names) != num_classes:
             raise ValueError(f"class_names has {len(names)} names, expected {num_classes}, one for each class.")
-        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults_of(pipe))
+        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
+        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
         self.names, self.kind = names, "class" if names_need_showing(names) else "digit"
         self.seed = secrets.randbelow(10_000)
         self.drawing = threading.Lock()  # callbacks may come on other threads than cells do
@@ -107,11 +109,6 @@ class ClassPicker(ipywidgets.VBox):
         """Draw the same class from other noise."""
         self.seed = (self.seed + 1 + secrets.randbelow(9_998)) % 10_000  # never the same again
         self.draw()
-
-
-def defaults_of(pipe) -> dict:
-    """The settings that travel with a pipeline's weights."""
-    return {name: pipe.config[name] for name in ("dataset", "num_inference_steps", "guidance_scale")}
 
 
 def names_need_showing(names: list[str]) -> bool:

@@ -109,6 +109,12 @@ def notebook(browser, lab, request):
     page.close()
 
 
+def wait_for_status(page, beginning: str):
+    """Wait until the panel says what it has drawn."""
+    starts = "beginning => document.querySelector('.class-picker-status').textContent.startsWith(beginning)"
+    page.wait_for_function(starts, arg=beginning, timeout=30_000)
+
+
 def next_picture(page, before: int) -> int:
     """The hash of the picture once it differs from an earlier one: the browser shows it after its message has come."""
     page.wait_for_function(f"before => ({HASH_OF_PICTURE})() !== before", arg=before, timeout=10_000)
@@ -126,16 +132,12 @@ def test_slider_and_resample_redraw_the_digit(notebook):
     assert_no_errors(page)
     status = page.locator(".class-picker-status")
     status.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "document.querySelector('.class-picker-status').textContent.startsWith('digit 0,')", timeout=30_000
-    )
+    wait_for_status(page, "digit 0,")
     before = page.evaluate(HASH_OF_PICTURE)
 
     page.locator(".class-picker-slider .noUi-handle").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "document.querySelector('.class-picker-status').textContent.startsWith('digit 1,')", timeout=30_000
-    )
+    wait_for_status(page, "digit 1,")
     one = next_picture(page, before)
 
     text = status.text_content()
@@ -152,9 +154,7 @@ def test_slider_and_resample_redraw_the_digit(notebook):
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"], handle["y"] + handle["height"] / 2, steps=10)
     page.mouse.up()
-    page.wait_for_function(
-        "document.querySelector('.class-picker-status').textContent.startsWith('digit 9,')", timeout=30_000
-    )
+    wait_for_status(page, "digit 9,")
     assert_no_errors(page)
 
 
