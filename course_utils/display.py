@@ -1,15 +1,24 @@
-"""What a notebook shows beside figures: source code and tables."""
+"""What a notebook shows beside figures: source code, text and tables."""
 
 import inspect
 import textwrap
 
-from IPython.display import Markdown
+from IPython import get_ipython
+from IPython.display import Markdown, display
 
 
 def show_source(thing) -> Markdown:
     """The source of a function, method or class, from the module that runs, so that it can never be out of date."""
     source = textwrap.dedent(inspect.getsource(thing))
     return Markdown(f"From `{thing.__module__}`:\n```python\n{source}```")
+
+
+def show_text(text: str):
+    """Show Markdown: rendered in a notebook, as it is elsewhere."""
+    if get_ipython() is None:
+        print(text)
+    else:
+        display(Markdown(text))
 
 
 def table(rows: list[dict]) -> Markdown:

@@ -3,6 +3,7 @@
 import time
 
 import torch
+from torch.nn import functional as F
 
 from course_utils.classifier import Classifier, describe, load_classifier, mean_and_covariance
 from course_utils.data import load_dataset, scale_to_model
@@ -17,7 +18,7 @@ def evaluate(
     """Draw pictures of every class in turn and let the bundled classifier judge them.
 
     Args:
-        pipe: a `ClassConditionedPipeline`.
+        pipe: a `ClassConditionedPipeline`; smaller pictures than 28x28 are enlarged for the classifier.
         count: pictures to draw, at least 2; the Frechet distance shrinks with more, so compare equal counts.
         num_inference_steps, guidance_scale: as in the pipeline's call.
         generator: a `torch.Generator` for the pictures; default: one seeded with 0.
@@ -47,7 +48,7 @@ def evaluate(
     generator = generator or torch.Generator().manual_seed(0)
     pictures = pipe(asked, num_inference_steps, guidance_scale, generator, output_type="pt").images  # in [0, 1]
     seconds = time.perf_counter() - start
-    features, scores = describe(classifier, pictures * 2 - 1)
+    features, scores = describe(classifier, enlarged(pictures) * 2 - 1)
     confusion = confusion_counts(asked, scores.argmax(1), num_classes)
     floor, floor_from = frechet_floor(classifier, pipe.config.dataset, asked)
     return {
@@ -62,6 +63,13 @@ def evaluate(
         "guidance_scale": pipe.config.guidance_scale if guidance_scale is None else guidance_scale,
         "seconds": seconds,
     }
+
+
+def enlarged(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures of any size in [0, 1] as the classifier wants them: (N, 1, 28, 28), still in [0, 1]."""
+    if pictures.shape[-1] == 28:
+        return pictures
+    return F.interpolate(pictures, (28, 28), mode="bicubic").clamp(0, 1)
 
 
 def confusion_counts(asked: torch.Tensor, recognised: torch.Tensor, num_classes: int) -> torch.Tensor:

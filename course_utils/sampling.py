@@ -67,7 +67,7 @@ def sample(
         progress: show a progress bar.
 
     Returns:
-        float32 (N, 1, 28, 28) in [-1, 1], on the CPU.
+        float32 (N, 1, 28, 28) in [-1, 1], on the CPU; of another size, where the model's `sample_size` is another.
 
     Raises:
         ValueError: for bad labels, steps, guidance or batch size.
@@ -95,7 +95,8 @@ def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale,
     scheduler = noise_scheduler.from_config(noise_scheduler.config)  # set_timesteps changes it: use a copy
     scheduler.set_timesteps(num_inference_steps)
     takes_generator = isinstance(scheduler, DDPMScheduler)  # the only one here that adds noise while it samples
-    x = torch.stack([torch.randn(1, 28, 28, generator=generator) for generator in generators]).to(model.device)
+    shape = (1, model.config.sample_size, model.config.sample_size)
+    x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(model.device)
     x = x * scheduler.init_noise_sigma
     labels = labels.to(model.device)
     for t in scheduler.timesteps:

@@ -1,0 +1,211 @@
+"""What an exercise is: it judges the object that it is handed, gives hints, and shows its solution."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+
+from course_utils.display import show_text
+from course_utils.exercises.comparing import difference, in_words
+
+NOT_ATTEMPTED, INCORRECT, RAISED, CORRECT = "not attempted", "incorrect", "raised", "correct"
+HEADINGS = {
+    CORRECT: "✔ Correct.",
+    INCORRECT: "✘ Not yet.",
+    RAISED: "⚠ Your code raised an exception.",
+    NOT_ATTEMPTED: "… Not attempted yet.",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a checker found.
+
+    Attributes:
+        status: "correct", "incorrect", "raised" (the learner's code raised an exception) or "not attempted".
+        message: what was found and what was wanted, in words, without the answer.
+    """
+
+    status: str
+    message: str
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right."""
+        return self.status == CORRECT
+
+    def __str__(self):
+        return f"{HEADINGS[self.status]} {self.message}"
+
+    def _ipython_display_(self):
+        """Nothing: `check` has shown it already, also where it is not the last line of a cell."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that learners often give.
+
+    Attributes:
+        answer: gives what that wrong answer gives, from the same arguments.
+        says: what is wrong with it, in a sentence that does not give the answer away.
+    """
+
+    answer: Callable
+    says: str
+
+
+@dataclass
+class Exercise:
+    """A question whose answer can be checked. See `FunctionExercise` and `NumberExercise`.
+
+    Attributes:
+        name: of the object that the learner writes.
+        solution_text: the code of a right answer; run, it defines that object.
+        praise: a sentence that adds something, for a right answer.
+        hints: from a nudge to nearly the answer.
+    """
+
+    name: str
+    solution_text: str
+    praise: str
+    hints: tuple[str, ...]
+    hints_shown: int = field(default=0, init=False)
+
+    def check(self, answer) -> Outcome:
+        """Judge an answer and show the verdict; never raises because of the answer.
+
+        Args:
+            answer: the learner's object; `...` where nothing has been tried.
+
+        Returns:
+            The `Outcome` that was shown.
+        """
+        outcome = self.judge(answer)
+        show_text(f"**{HEADINGS[outcome.status]}** {outcome.message}")
+        return outcome
+
+    def hint(self):
+        """Show the next hint; after the last one, the last one again."""
+        number = min(self.hints_shown, len(self.hints) - 1)
+        self.hints_shown = number + 1
+        show_text(f"**Hint {number + 1} of {len(self.hints)}.** {self.hints[number]}")
+
+    def solution(self):
+        """Show a right answer."""
+        show_text(f"**One solution:**\n\n```python\n{self.solution_text}\n```")
+
+    def reference(self):
+        """The object that the solution's text defines."""
+        namespace = {}
+        exec(self.solution_text, namespace)
+        return namespace[self.name]
+
+    def right_or_reference(self, answer):
+        """The answer where it is right, else the reference answer, saying so: for the cells that go on with it."""
+        if self.judge(answer).correct:
+            return answer
+        show_text(f"*Until your `{self.name}` is right, the cells below go on with the reference answer.*")
+        return self.reference()
+
+    def judge(self, answer) -> Outcome:
+        """The verdict, not shown."""
+        raise NotImplementedError
+
+
+def correct(exercise: Exercise) -> Outcome:
+    """The verdict on a right answer."""
+    return Outcome(CORRECT, exercise.praise)
+
+
+def not_attempted(exercise: Exercise) -> Outcome:
+    """The verdict where the dots still stand."""
+    return Outcome(NOT_ATTEMPTED, f"Put your `{exercise.name}` in place of the dots, and run the cell again.")
+
+
+@dataclass
+class NumberExercise(Exercise):
+    """The answer is a whole number.
+
+    Attributes:
+        slips: wrong numbers that learners often give, and what went wrong.
+    """
+
+    slips: dict[int, str]
+
+    def judge(self, answer) -> Outcome:
+        if answer is ...:
+            return not_attempted(self)
+        wanted = self.reference()
+        number = whole_number(answer)
+        if number is None:
+            return Outcome(INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted a whole number.")
+        if number == wanted:
+            return correct(self)
+        known = self.slips.get(number, f"That is too {'small' if number < wanted else 'large'}.")
+        return Outcome(INCORRECT, f"`{self.name}` is {number:,}. {known}")
+
+
+def whole_number(answer) -> int | None:
+    """The answer as an int, from any kind of number; None if it is not a whole number."""
+    if isinstance(answer, (bool, str, bytes)):
+        return None
+    try:
+        number = int(answer)
+        return number if number == answer else None
+    except Exception:  # whatever the learner's object is: it is not a whole number
+        return None
+
+
+@dataclass
+class FunctionExercise(Exercise):
+    """The answer is a function; it is compared with the reference on many arguments.
+
+    Attributes:
+        draw_arguments: makes the arguments of one call from a `torch.Generator` and the number of the trial.
+        mistakes: wrong answers that the checker knows.
+        trials: calls to compare.
+    """
+
+    draw_arguments: Callable[[torch.Generator, int], tuple]
+    mistakes: tuple[Mistake, ...]
+    trials: int = 8
+
+    def judge(self, answer) -> Outcome:
+        if answer is ...:
+            return not_attempted(self)
+        if not callable(answer) or isinstance(answer, torch.nn.Module):
+            return Outcome(
+                INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted the function itself, without calling it."
+            )
+        generator = torch.Generator().manual_seed(0)
+        for trial in range(self.trials):
+            outcome = self.try_once(answer, self.draw_arguments(generator, trial))
+            if outcome:
+                return outcome
+        return correct(self)
+
+    def try_once(self, answer, arguments) -> Outcome | None:
+        """Compare one call with the reference; None where they agree."""
+        handed_in = deepcopy(arguments)
+        called = "Called with " + ", ".join(in_words(argument) for argument in arguments)
+        try:
+            found = answer(*handed_in)
+            if found is ...:
+                return not_attempted(self)
+            fault = difference(found, self.reference()(*deepcopy(arguments)))
+        except (Exception, SystemExit) as error:  # also what cannot be compared, such as a tensor without values
+            return Outcome(RAISED, f"{called}: `{type(error).__name__}: {error}`")
+        if fault:
+            return Outcome(INCORRECT, f"{self.recognise(found, arguments)}{called}: {fault}.")
+        changed = [i for i, (before, after) in enumerate(zip(arguments, handed_in), 1) if difference(after, before)]
+        if changed:
+            return Outcome(INCORRECT, f"The result is right, but your function changes its argument {changed[0]}.")
+        return None
+
+    def recognise(self, found, arguments) -> str:
+        """What is said of the first known mistake that gives the same, or nothing."""
+        for mistake in self.mistakes:
+            if not difference(found, mistake.answer(*deepcopy(arguments))):
+                return mistake.says + " "
+        return ""
