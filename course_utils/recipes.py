@@ -95,9 +95,7 @@ def resized(dataset: ImageDataset, size: int) -> ImageDataset:
 
 
 PROGRESSIVE = TrainingConfig.fast(batch_size=32, learning_rate=2e-3)
-SMALL = TrainingConfig.fast(
-    max_steps=800, batch_size=32, learning_rate=6e-3, ema_decay=0.98, label_dropout=0.0
-)
+SMALL = TrainingConfig.fast(max_steps=800, batch_size=32, learning_rate=6e-3, ema_decay=0.98, label_dropout=0.0)
 
 RECIPES = {
     # The Hugging Face class-conditioned example, as it is.

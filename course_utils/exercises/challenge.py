@@ -70,10 +70,12 @@ def class_recall(confusion):
         ),
         Mistake(lambda confusion: confusion.diag(), "Those are counts; wanted are shares."),
         Mistake(
-            lambda confusion: 100 * confusion.diag() / confusion.sum(1), "Those are percentages; wanted are shares of 1."
+            lambda confusion: 100 * confusion.diag() / confusion.sum(1),
+            "Those are percentages; wanted are shares of 1.",
         ),
         Mistake(
-            lambda confusion: confusion / confusion.sum(1, keepdim=True), "That is the whole table as shares; take its diagonal."
+            lambda confusion: confusion / confusion.sum(1, keepdim=True),
+            "That is the whole table as shares; take its diagonal.",
         ),
     ),
 )

@@ -71,10 +71,6 @@ def concatenate(pictures, vectors):
             lambda x, v: torch.cat((x, spread(v.long().to(x.dtype), *x.shape[-2:])), dim=1),
             "The vectors were cut down to whole numbers.",
         ),
-        Mistake(
-            lambda x, v: torch.cat((x, spread(v, *x.shape[-2:]).transpose(2, 3)), dim=1) if x.shape[2] == x.shape[3] else None,
-            "Height and width are swapped.",
-        ),
         Mistake(lambda x, v: spread(v, *x.shape[-2:]), "The picture is missing."),
         Mistake(lambda x, v: x + spread(v, *x.shape[-2:]).sum(1, keepdim=True), "Added is not concatenated."),
     ),
@@ -107,8 +103,7 @@ extra_parameters = rows + first_convolution""",
 def draw_two_classes(generator, trial):
     """Arguments for `between`: a table, two of its rows, and a share."""
     rows, size = 10, int(torch.randint(2, 8, (), generator=generator))
-    table = nn.Embedding(rows, size).requires_grad_(False)
-    table.weight.copy_(torch.randn(rows, size, generator=generator))
+    table = nn.Embedding.from_pretrained(torch.randn(rows, size, generator=generator))
     start, end = torch.randperm(rows, generator=generator)[:2].tolist()
     return table, start, end, (0.25, 0.0, 1.0, 0.7, 0.1, 0.9, 0.5, 0.3)[trial]
 

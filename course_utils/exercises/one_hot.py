@@ -129,16 +129,10 @@ def identity_embedding(num_classes):
             lambda n: nn.Embedding.from_pretrained(torch.eye(n), freeze=False),
             "The table is right, but training would change it.",
         ),
-        Mistake(
-            lambda n: nn.Embedding.from_pretrained(torch.zeros(n, n)), "All rows are alike: which class is which?"
-        ),
+        Mistake(lambda n: nn.Embedding.from_pretrained(torch.zeros(n, n)), "All rows are alike: which class is which?"),
         Mistake(lambda n: nn.Embedding.from_pretrained(torch.ones(n, n)), "All rows are alike: which class is which?"),
-        Mistake(
-            lambda n: nn.Embedding.from_pretrained(torch.eye(n).flip(0)), "The ones stand on the other diagonal."
-        ),
-        Mistake(
-            lambda n: nn.Embedding.from_pretrained(torch.eye(n + 1)), "There is a class too many: count from 0."
-        ),
+        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n).flip(0)), "The ones stand on the other diagonal."),
+        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n + 1)), "There is a class too many: count from 0."),
     ),
     trials=8,
 )

@@ -1,0 +1,341 @@
+"""Checkers, tried with right answers in other styles, with the wrong ones that learners give, and with the stubs."""
+
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import exercises
+from course_utils.exercises.exercise import Outcome
+
+
+def spread(vectors, height, width):
+    return vectors.view(*vectors.shape, 1, 1).repeat(1, 1, height, width)
+
+
+def concatenate_with_a_loop(pictures, vectors):
+    parts = [pictures]
+    for channel in range(vectors.shape[1]):
+        parts.append(torch.ones_like(pictures) * vectors[:, channel].reshape(-1, 1, 1, 1))
+    return torch.concat(parts, 1)
+
+
+def one_hot_with_scatter(class_labels, num_classes, height, width):
+    channels = torch.zeros(len(class_labels), num_classes, height, width)
+    for i, label in enumerate(class_labels):
+        channels[i, label] = 1
+    return channels
+
+
+def identity_by_hand(num_classes):
+    embedding = nn.Embedding(num_classes, num_classes)
+    embedding.weight.data = torch.diag(torch.ones(num_classes))
+    embedding.weight.requires_grad = False
+    return embedding
+
+
+def identity_trained(num_classes):
+    embedding = nn.Embedding(num_classes, num_classes)
+    embedding.weight.data = torch.eye(num_classes)
+    return embedding
+
+
+def recall_with_a_loop(confusion):
+    return torch.tensor([(row[i] / row.sum()).item() for i, row in enumerate(confusion)])
+
+
+def changes_its_arguments(pictures, vectors):
+    result = torch.cat((pictures, spread(vectors, *pictures.shape[2:])), 1)
+    pictures.zero_()
+    return result
+
+
+RIGHT = {
+    "input_channels": [
+        lambda class_emb_size: class_emb_size + 1,
+        lambda size: torch.zeros(1, 1 + size, 2, 2).shape[1],
+    ],
+    "concatenate": [
+        concatenate_with_a_loop,
+        lambda x, v: torch.cat([x, spread(v, x.shape[2], x.shape[3])], dim=-3),
+    ],
+    "extra_parameters": [
+        1788,
+        sum(p.numel() for p in (nn.Embedding(10, 10).weight, nn.Conv2d(11, 32, 3).weight))
+        - sum(p.numel() for p in (nn.Embedding(10, 4).weight, nn.Conv2d(5, 32, 3).weight)),
+        np.int64(1788),
+        torch.tensor(1788),
+        1788.0,
+    ],
+    "between": [
+        lambda embedding, a, b, share: torch.lerp(embedding.weight[a], embedding.weight[b], share),
+        lambda embedding, a, b, share: (
+            embedding(torch.tensor(a)) + share * (embedding(torch.tensor(b)) - embedding(torch.tensor(a)))
+        ),
+    ],
+    "one_hot_channels": [
+        one_hot_with_scatter,
+        lambda labels, n, h, w: torch.eye(n)[labels].reshape(-1, n, 1, 1).repeat(1, 1, h, w),
+        lambda labels, n, h, w: (labels[:, None] == torch.arange(n)).double()[..., None, None].expand(-1, -1, h, w),
+    ],
+    "parameter_difference": [1688, 10 * 32 * 9 - 4 * 32 * 9 - 10 * 4],
+    "identity_embedding": [
+        identity_by_hand,
+        lambda n: nn.Embedding(n, n, _weight=torch.eye(n)).requires_grad_(False),
+    ],
+    "training_flops": [
+        lambda steps, batch, flops: (flops + 2 * flops) * batch * steps,
+        lambda *numbers: 3.0 * float(np.prod([float(number) for number in numbers])),
+    ],
+    "class_recall": [
+        recall_with_a_loop,
+        lambda confusion: torch.diagonal(confusion.float() / confusion.float().sum(1, keepdim=True)),
+    ],
+}
+
+# Each with a part of the sentence that the learner should read.
+WRONG = {
+    "input_channels": [
+        (lambda size: size, "picture itself"),
+        (lambda size: size + 3, "grey"),
+        (lambda size: 5, "example's size only"),
+        (lambda size: size * 2, "too"),
+        (lambda size: size - 1, "too small"),
+        (lambda size: str(size + 1), "type `str`"),
+        (lambda size: print(size), "return"),
+        (5, "function itself"),
+    ],
+    "concatenate": [
+        (lambda x, v: torch.cat((spread(v, *x.shape[2:]), x), 1), "picture comes first"),
+        (lambda x, v: torch.cat((x, spread(torch.zeros_like(v), *x.shape[2:])), 1), "only zeros"),
+        (lambda x, v: torch.cat((x, spread(v[:1], *x.shape[2:]).repeat(len(x), 1, 1, 1)), 1), "first picture's"),
+        (lambda x, v: torch.cat((x, spread(v.int().float(), *x.shape[2:])), 1), "whole numbers"),
+        (lambda x, v: spread(v, *x.shape[2:]), "picture is missing"),
+        (lambda x, v: x + spread(v, *x.shape[2:]).sum(1, keepdim=True), "not concatenated"),
+        (lambda x, v: torch.cat((x, spread(v, *x.shape[2:])), 1).int(), "dtype"),
+        (lambda x, v: torch.cat((x, spread(v.flip(0), *x.shape[2:])), 1), "values"),
+        (lambda x, v: torch.cat((x, spread(v, *x.shape[2:])), 1)[0], "shape"),
+        (lambda x, v: torch.cat((x, spread(v, *x.shape[2:])), 1).numpy(), "wanted a tensor"),
+        (lambda x, v: torch.cat((x, torch.randn(len(x), v.shape[1], *x.shape[2:])), 1), "values"),
+        (lambda x, v: torch.cat((x, x.expand(-1, v.shape[1], -1, -1)), 1), "values"),
+        (changes_its_arguments, "changes its argument 1"),
+        (lambda x, v: None, "return"),
+        (torch.zeros(2, 5, 28, 28), "function itself"),
+    ],
+    "extra_parameters": [
+        (60, "reads those numbers"),
+        (1728, "kept somewhere"),
+        (6, "how many weights"),
+        (100, "too|table"),
+        (1787, "too small"),
+        (10**9, "too large"),
+        (1788.5, "whole number"),
+        ("1788", "whole number"),
+        (None, "whole number"),
+        (True, "whole number"),
+        (float("nan"), "whole number"),
+        ([1788, 1], "whole number"),
+    ],
+    "between": [
+        (lambda e, a, b, share: torch.lerp(e.weight[b], e.weight[a], share), "swapped"),
+        (lambda e, a, b, share: e.weight[[a, b]].mean(0), "halfway"),
+        (lambda e, a, b, share: e.weight[a] + share * e.weight[b], "full weight"),
+        (lambda e, a, b, share: e.weight[int(a + share * (b - a))], "mixed the labels"),
+        (lambda e, a, b, share: torch.lerp(e.weight[a], e.weight[b], share)[None], "axis too many"),
+        (lambda e, a, b, share: e.weight[a], "values"),
+        (lambda e, a, b, share: share, "wanted a tensor"),
+    ],
+    "one_hot_channels": [
+        (lambda labels, n, h, w: spread(F.one_hot(labels, n), h, w), "floats"),
+        (lambda labels, n, h, w: spread(F.one_hot(labels).float(), h, w), "happen to be in the batch"),
+        (lambda labels, n, h, w: spread(F.one_hot(labels, n).float(), w, h), "swapped"),
+        (lambda labels, n, h, w: spread(F.one_hot((labels + 1) % n, n).float(), h, w), "a place too far"),
+        (lambda labels, n, h, w: spread(F.one_hot(labels, n + 1).float(), h, w), "a channel too many"),
+        (lambda labels, n, h, w: spread(F.one_hot(labels, n).float(), h, w).transpose(0, 1), "axes"),
+        (lambda labels, n, h, w: F.one_hot(labels, n).float(), "every pixel"),
+        (lambda labels, n, h, w: F.one_hot(labels, n).float()[..., None, None], "every pixel"),
+        (lambda labels, n, h, w: spread((labels / n)[:, None].repeat(1, n), h, w), "label as a number"),
+        (lambda labels, n, h, w: torch.ones(len(labels), n, h, w), "values"),
+        (lambda labels, n, h, w: spread(F.one_hot(labels, n).bool(), h, w), "dtype"),
+    ],
+    "parameter_difference": [
+        (1728, "do without"),
+        (-1688, "sign"),
+        (1788, "no table"),
+        (0, "too small"),
+        (1689, "too large"),
+        ("many", "whole number"),
+    ],
+    "identity_embedding": [
+        (identity_trained, "training would change"),
+        (lambda n: nn.Embedding.from_pretrained(torch.zeros(n, n)), "alike"),
+        (lambda n: nn.Embedding(n, n).requires_grad_(False), "values"),
+        (lambda n: nn.Embedding.from_pretrained(torch.eye(n + 1)), "too many"),
+        (lambda n: torch.eye(n), "wanted an `nn.Embedding`"),
+        (lambda n: nn.Embedding.from_pretrained(torch.eye(n)[1:]), "shape"),
+        (nn.Embedding(10, 10), "function itself"),
+    ],
+    "training_flops": [
+        (lambda steps, batch, flops: steps * batch * flops, "forward only"),
+        (lambda steps, batch, flops: 2 * steps * batch * flops, "twice"),
+        (lambda steps, batch, flops: 3 * steps * flops, "whole batch"),
+        (lambda steps, batch, flops: 3 * batch * flops, "single step"),
+        (lambda steps, batch, flops: 4 * steps * batch * flops, "too large"),
+        (lambda steps, batch, flops: True, "wanted a number"),
+    ],
+    "class_recall": [
+        (lambda c: c.diag() / c.sum(0), "precision"),
+        (lambda c: c.diag() / c.sum(), "all pictures"),
+        (lambda c: c.diag().sum() / c.sum(), "a number for each class"),
+        (lambda c: (c.diag().sum() / c.sum()).item(), "a number for each class"),
+        (lambda c: c.diag(), "counts"),
+        (lambda c: 100 * c.diag() / c.sum(1), "percentages"),
+        (lambda c: c / c.sum(1, keepdim=True), "diagonal"),
+        (lambda c: (c.diag() / c.sum(1)).tolist(), "wanted a tensor"),
+        (lambda c: c.diag() // c.sum(1), "dtype"),
+    ],
+}
+
+RAISES = {
+    "input_channels": [lambda: 5, lambda size: size + "1"],
+    "concatenate": [
+        lambda x, v: torch.cat((x, v), 1),  # the axes are missing
+        lambda x, v: torch.cat((x, v[:, :, None, None]), 1),  # the expand is missing
+        lambda x, v: torch.cat((x, spread(v, *x.shape[2:])), 0),  # the wrong axis
+        lambda x, v: torch.cat((x, spread(v, x.shape[3], x.shape[2])), 1),  # height and width swapped
+        lambda x, v: torch.cat((x, spread(v, 28, 28)), 1),  # only ever 28 pixels
+        lambda x: x,
+    ],
+    "between": [lambda e, a, b, share: (1 - share) * e[a] + share * e[b]],
+    "one_hot_channels": [
+        lambda labels, n, h, w: F.one_hot(labels, n).expand(-1, -1, h, w),
+        lambda labels, n, h, w: F.one_hot(labels + n, n).float(),
+        lambda labels, n, h, w: exit("no"),
+    ],
+    "identity_embedding": [lambda n: nn.Embedding.from_pretrained(n)],
+    "training_flops": [lambda steps: steps, lambda a, b, c: a / 0],
+    "class_recall": [lambda confusion: confusion.diag() / confusion.sum(2), lambda c: torch.empty(len(c), device="meta")],
+}  # fmt: skip
+
+
+def pairs(answers):
+    """(exercise, answer) for each answer, with a readable name."""
+    return [
+        pytest.param(exercise, answer, id=f"{exercise.name}-{i}")
+        for exercise in exercises.ALL
+        for i, answer in enumerate(answers.get(exercise.name, ()))
+    ]
+
+
+@pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)
+def test_the_solutions_text_is_right(exercise):
+    namespace = {}
+    exec(exercise.solution_text, namespace)
+    outcome = exercise.check(namespace[exercise.name])
+    assert outcome.correct, outcome
+
+
+@pytest.mark.parametrize("exercise, answer", pairs(RIGHT))
+def test_right_answers_in_other_styles_are_correct(exercise, answer):
+    assert exercise.check(answer).status == "correct"
+
+
+@pytest.mark.parametrize("exercise, case", pairs(WRONG))
+def test_wrong_answers_are_told_what_is_wrong(exercise, case):
+    answer, words = case
+    outcome = exercise.check(answer)
+    assert outcome.status == "incorrect"
+    assert any(word in outcome.message for word in words.split("|")), outcome.message
+
+
+@pytest.mark.parametrize("exercise, answer", pairs(RAISES))
+def test_exceptions_of_the_learners_code_are_shown_with_the_arguments(exercise, answer):
+    outcome = exercise.check(answer)
+    assert outcome.status == "raised"
+    assert "Called with" in outcome.message and "Error" in outcome.message or "Exit" in outcome.message
+
+
+@pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)
+def test_untouched_stubs_are_not_attempted(exercise):
+    assert exercise.check(...).status == "not attempted"
+    if not isinstance(exercise, exercises.exercise.NumberExercise):
+        assert exercise.check(lambda *arguments: ...).status == "not attempted"
+
+
+@pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)
+def test_every_exercise_is_tried_with_enough_answers(exercise):
+    assert len(RIGHT[exercise.name]) >= 2
+    assert len(WRONG[exercise.name]) >= 3
+
+
+@pytest.mark.parametrize("exercise, case", pairs(WRONG))
+def test_no_verdict_gives_the_answer_away(exercise, case):
+    message = exercise.check(case[0]).message
+    given = case[0]
+    for line in exercise.solution_text.splitlines():
+        code = line.split("#")[0].strip()
+        assert len(code) < 12 or code.startswith(("import", "from", "def")) or code not in message
+    if isinstance(exercise, exercises.exercise.NumberExercise) and not isinstance(given, str):
+        assert str(exercise.reference()) not in message.replace(",", "").replace(str(given), "")
+
+
+@pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)
+@pytest.mark.parametrize("answer", [None, object(), "text", b"", [], {}, float("inf"), print, type, nn.Linear])
+def test_no_answer_whatsoever_makes_check_raise(exercise, answer):
+    assert exercise.check(answer).status in ("incorrect", "raised")
+
+
+def test_checks_leave_the_global_random_state_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    for exercise in exercises.ALL:
+        exercise.check(exercise.reference())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_verdicts_are_plain_text_outside_notebooks(capsys):
+    outcome = exercises.extra_parameters.check(60)
+    assert outcome.message in capsys.readouterr().out
+
+
+def test_in_a_notebook_a_verdict_is_shown_once():
+    shell = InteractiveShell.instance()
+    try:
+        with shell.builtin_trap, shell.display_trap:
+            from IPython.utils.capture import capture_output
+
+            with capture_output() as captured:
+                shell.run_cell("from course_utils import exercises\nexercises.extra_parameters.check(60)")
+        shown = [output.data for output in captured.outputs if output.data]
+        assert len(shown) == 1 and "Not yet" in shown[0]["text/markdown"]
+    finally:
+        InteractiveShell.clear_instance()
+
+
+def test_hints_come_one_by_one_and_the_last_one_stays(capsys):
+    exercise = exercises.concatenation
+    exercise.hints_shown = 0
+    for _ in range(len(exercise.hints) + 1):
+        exercise.hint()
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split("**")[1] for line in lines] == [f"Hint {i} of 3." for i in (1, 2, 3, 3)]
+
+
+def test_solution_shows_the_text_that_the_tests_run(capsys):
+    exercises.between.solution()
+    assert exercises.between.solution_text in capsys.readouterr().out
+
+
+def test_later_cells_go_on_with_a_right_answer_or_say_that_they_do_not(capsys):
+    mine = RIGHT["concatenate"][0]
+    assert exercises.concatenation.right_or_reference(mine) is mine
+    assert capsys.readouterr().out == ""
+    reference = exercises.concatenation.right_or_reference(lambda x, v: x)
+    assert exercises.concatenation.check(reference).correct
+    assert "reference answer" in capsys.readouterr().out
+
+
+def test_outcomes_read_well():
+    assert str(Outcome("not attempted", "Try.")) == "… Not attempted yet. Try."
