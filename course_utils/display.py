@@ -33,6 +33,16 @@ def table(rows: list[dict]) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+def mean_and_range(values: list[float], form: str) -> str:
+    """The mean, and from where to where the values go, such as "0.21 (0.18 to 0.24)".
+
+    Args:
+        form: how a number is written, such as ".2f" or ".0%".
+    """
+    mean, low, high = (format(value, form) for value in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})"
+
+
 def in_words(value) -> str:
     """A cell's text."""
     if isinstance(value, float):

@@ -27,11 +27,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def show_pictures(axes, pictures: torch.Tensor, columns: int):
-    """Tile pictures (N, 1, 28, 28) in [0, 1] on one axes, light ink on black as the data sets store them."""
-    rows = -(-len(pictures) // columns)
-    sheet = torch.zeros(rows * columns, 28, 28)
+    """Tile square pictures (N, 1, 28, 28) in [0, 1] on one axes, light ink on black as the data sets store them."""
+    rows, side = -(-len(pictures) // columns), pictures.shape[-1]
+    sheet = torch.zeros(rows * columns, side, side)
     sheet[: len(pictures)] = pictures[:, 0].float().cpu()
-    sheet = sheet.view(rows, columns, 28, 28).permute(0, 2, 1, 3).reshape(rows * 28, columns * 28)
+    sheet = sheet.view(rows, columns, side, side).permute(0, 2, 1, 3).reshape(rows * side, columns * side)
     axes.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
@@ -45,7 +45,7 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
         column_names, row_names: labels of the columns (at the top) and rows.
         title: above it all.
     """
-    rows = -(-len(pictures) // columns)
+    rows, side = -(-len(pictures) // columns), pictures.shape[-1]
     cell = min(0.75, 8.5 / columns)  # inches
     names_width, names_height = 0.9 if row_names is not None else 0.1, 0.35 if column_names is not None else 0.1
     if column_names is not None and any("\n" in name for name in column_names):
@@ -55,10 +55,10 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
     axes = figure.add_subplot()
     show_pictures(axes, pictures, columns)
     if column_names is not None:
-        axes.set_xticks([28 * i + 14 for i in range(columns)], column_names, fontsize=12)
+        axes.set_xticks([side * (i + 0.5) for i in range(columns)], column_names, fontsize=12)
         axes.xaxis.tick_top()
     if row_names is not None:
-        axes.set_yticks([28 * i + 14 for i in range(rows)], row_names, fontsize=12)
+        axes.set_yticks([side * (i + 0.5) for i in range(rows)], row_names, fontsize=12)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -175,4 +175,95 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
         )
         axes.set(xticks=[], yticks=[], title=f"channel {i + 1}")
     figure.suptitle(title)
+    return figure
+
+
+def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = "", percent: bool = False) -> Figure:
+    """One column a group: a dot for each seed's result, and a line at their mean.
+
+    Args:
+        groups: results by the group's name.
+        percent: the results are shares of 1, to be shown in percent.
+    """
+    factor = 100 if percent else 1
+    figure = new_figure(6, 3.5)
+    axes = figure.add_subplot()
+    for column, values in enumerate(groups.values()):
+        heights = [factor * value for value in values]
+        mean = sum(heights) / len(heights)
+        axes.plot([column - 0.25, column + 0.25], [mean, mean], color=ORANGE, linewidth=2)
+        axes.plot([column] * len(heights), heights, "o", color=BLUE, alpha=0.7, markersize=8)
+    axes.plot([], [], "o", color=BLUE, label="one seed")
+    axes.plot([], [], color=ORANGE, linewidth=2, label="mean")
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set(ylabel=ylabel, title=title)
+    if percent:
+        axes.set_ylim(0, 100)
+    axes.legend(frameon=False)
+    return figure
+
+
+def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
+    """Where the classes' vectors lie, each marked by its name.
+
+    Vectors of one number lie on a line, of two on a plane; of longer ones the two directions are shown in which
+    they differ most (their principal components).
+
+    Args:
+        vectors: (classes, C).
+    """
+    vectors = vectors.detach().float().cpu()
+    labels = ("the number", "") if vectors.shape[1] == 1 else ("first number", "second number")
+    if vectors.shape[1] == 1:
+        vectors = torch.cat((vectors, torch.zeros_like(vectors)), dim=1)
+    if vectors.shape[1] > 2:
+        centred = vectors - vectors.mean(0)
+        scores, strengths, _ = torch.linalg.svd(centred, full_matrices=False)
+        vectors, shares = (scores * strengths)[:, :2], 100 * strengths**2 / strengths.square().sum()
+        labels = tuple(f"direction {i + 1} ({shares[i]:.0f} % of the variance)" for i in range(2))
+    flat = not vectors[:, 1].any()
+    figure = new_figure(7, 1.6) if flat else new_figure(5.5, 5)
+    axes = figure.add_subplot()
+    axes.scatter(*vectors.T, s=420, color=BLUE)
+    for (x, y), name in zip(vectors.tolist(), names):
+        axes.annotate(name, (x, y), ha="center", va="center", color="white", fontsize=13, fontweight="bold")
+    axes.margins(0.15)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+    if flat:
+        axes.set_yticks([])
+    else:
+        axes.set_aspect("equal", adjustable="datalim")
+    return figure
+
+
+def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
+    """Quality against the cost of training, in two views, with the frontier; the numbers are those of the score card.
+
+    Args:
+        rows: in the order of their cost; "name", "flops", "class_accuracy" and "frechet_ratio" of each.
+        pars: names of the rows that are pars.
+    """
+    figure = new_figure(9, 4)
+    views = (
+        ("class_accuracy", 100, "recognised (percent)", max),
+        ("frechet_ratio", 1, "Frechet distance / floor", min),
+    )
+    for place, (key, factor, ylabel, better) in enumerate(views, 1):
+        axes = figure.add_subplot(1, 2, place)
+        costs, values = [row["flops"] / 1e12 for row in rows], [factor * row[key] for row in rows]
+        best = [better(values[: i + 1]) for i in range(len(values))]
+        axes.step(
+            [*costs, max(costs) * 2], [*best, best[-1]], where="post", color="gray", linestyle="--", label="frontier"
+        )
+        for number, (row, cost, value) in enumerate(zip(rows, costs, values), 1):
+            is_par = row["name"] in pars
+            axes.plot(cost, value, "s" if is_par else "o", color=ORANGE if is_par else BLUE, markersize=16)
+            axes.annotate(str(number), (cost, value), ha="center", va="center", color="white", fontweight="bold")
+        axes.plot([], [], "s", color=ORANGE, label="par")
+        axes.plot([], [], "o", color=BLUE, label="your run")
+        axes.set(xscale="log", xlabel="training, TFLOP", ylabel=ylabel)
+        axes.margins(0.15)
+        if key == "frechet_ratio":
+            axes.set(yscale="log")
+    axes.legend(frameon=False)
     return figure

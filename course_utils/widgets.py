@@ -152,11 +152,67 @@ class NoiseSlider(ipywidgets.VBox):
         self.status.value = f"t = {t}: {kept:.3f} x picture + {added:.3f} x noise"
 
 
+class EmbeddingMixer(ipywidgets.VBox):
+    """A slider from one class's vector to another's: draws what the network makes of the vectors in between.
+
+    Args:
+        pipe: a `ClassConditionedPipeline` whose network has `conditioning="embedding"`.
+        start, end: labels to begin with.
+        mix: computes the vector, called as `mix(embedding, start, end, share)`; default: a straight line.
+
+    Attributes:
+        start, end: menus of the two classes.
+        slider: the share of the second class, 0 .. 1.
+        resample: a button for other noise.
+        image: the picture, PNG bytes in `value`.
+        status: in words, what is mixed.
+        seed: of the noise.
+    """
+
+    def __init__(self, pipe, start: int = 3, end: int = 8, mix=None):
+        self.embedding = copy.deepcopy(pipe.unet.class_emb)
+        self.mix = mix or (lambda embedding, a, b, share: torch.lerp(embedding.weight[a], embedding.weight[b], share))
+        unet = pipe.unet.with_class_vectors(torch.zeros(1, pipe.unet.config.class_emb_size))
+        self.pipe = type(pipe)(unet, pipe.scheduler, **{name: pipe.config[name] for name in SAVED_DEFAULTS})
+        self.seed, self.drawing = 0, threading.Lock()
+        options = [(name, label) for label, name in enumerate(pipe.class_names)]
+        self.start = ipywidgets.Dropdown(options=options, value=start, description="from")
+        self.end = ipywidgets.Dropdown(options=options, value=end, description="to")
+        self.slider = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="share", continuous_update=True)
+        self.slider.layout.width = "420px"
+        self.resample = ipywidgets.Button(description="Resample", icon="refresh")
+        self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
+        self.status = ipywidgets.Label()
+        menus = ipywidgets.HBox([self.start, self.end])
+        super().__init__([menus, ipywidgets.HBox([self.slider, self.resample]), self.image, self.status])
+        self.add_class("embedding-mixer")
+        for control in (self.start, self.end, self.slider):
+            control.observe(lambda change: self.draw(), "value")
+        self.resample.on_click(lambda button: self.draw_anew())
+        self.draw()
+
+    def draw(self):
+        """Draw the vector that the controls say now."""
+        with self.drawing, torch.no_grad():
+            share = self.slider.value
+            vector = self.mix(self.embedding, self.start.value, self.end.value, share)
+            self.pipe.unet.class_emb.weight[0].copy_(vector)
+            generator = torch.Generator().manual_seed(self.seed)
+            self.image.value = png_bytes(self.pipe([0], generator=generator, output_type="pt").images)
+            self.status.value = f"{1 - share:.0%} of {self.start.label}, {share:.0%} of {self.end.label}"
+
+    def draw_anew(self):
+        """Draw the same vector from other noise."""
+        self.seed += 1
+        self.draw()
+
+
 def png_bytes(pictures: torch.Tensor) -> bytes:
-    """Pictures (N, 1, 28, 28) in [0, 1], side by side, as PNG with every pixel enlarged."""
+    """Pictures (N, 1, 28, 28) in [0, 1], side by side, as PNG with every pixel enlarged to a height of 224 pixels."""
     row = torch.cat(list(pictures[:, 0]), dim=1)  # (28, N * 28)
     image = PILImage.fromarray(row.mul(255).round().byte().cpu().numpy())
-    image = image.resize((image.width * PIXEL, image.height * PIXEL), PILImage.Resampling.NEAREST)
+    scale = 28 * PIXEL // image.height  # small pictures fill the panel, too
+    image = image.resize((image.width * scale, image.height * scale), PILImage.Resampling.NEAREST)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

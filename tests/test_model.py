@@ -173,3 +173,28 @@ def test_config_says_what_the_network_is(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["conditioning"] == "embedding" and config["unconditional"] is True
+
+
+def test_with_class_vectors_draws_what_it_is_told(tiny_model):
+    rows = tiny_model.class_emb.weight.detach()
+    mixed = tiny_model.with_class_vectors(torch.stack((rows[3], (rows[3] + rows[8]) / 2)))
+    x, t = torch.randn(1, 1, 28, 28), torch.tensor(500)
+    with torch.no_grad():
+        assert torch.equal(mixed(x, t, [0]), tiny_model(x, t, [3]))
+        assert not torch.equal(mixed(x, t, [1]), tiny_model(x, t, [3]))
+        assert torch.equal(mixed(x, t, [mixed.null_label]), tiny_model(x, t, [tiny_model.null_label]))
+    assert mixed.config.num_classes == 2 and tiny_model.config.num_classes == 10
+
+
+def test_with_class_vectors_refuses_what_does_not_fit(tiny_model):
+    for shape in ((2, 3), (4,), (0, 4)):
+        with pytest.raises(ValueError, match="vectors has shape"):
+            tiny_model.with_class_vectors(torch.zeros(shape))
+    with pytest.raises(ValueError, match="only an 'embedding'"):
+        make_tiny_model(conditioning="one_hot").with_class_vectors(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("size", [0, -14, 15, 14.0, True, 10**9])
+def test_impossible_picture_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="sample_size"):
+        ClassConditionedUnet.small(sample_size=size)

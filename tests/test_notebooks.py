@@ -1,13 +1,28 @@
 import ast
+import os
+import re
 from types import SimpleNamespace
 
+import jupytext
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_utils import authoring
+from course_utils import authoring, exercises
+from course_utils.exercises.exercise import NumberExercise
 
 NOTEBOOKS = authoring.notebook_sources()
+STUBS = {f"exercise-{exercise.name}": exercise for exercise in exercises.ALL}
+
+
+def stubs_of(source):
+    """The exercises of a notebook and the cells for their answers: [(exercise, cell)]."""
+    cells = jupytext.read(source).cells
+    return [(STUBS[tag], cell) for cell in cells for tag in cell.metadata.get("tags", ()) if tag in STUBS]
+
+
+EXERCISE_NOTEBOOKS = [source for source in NOTEBOOKS if stubs_of(source)]
 
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
@@ -33,6 +48,65 @@ def test_pictures_in_the_notebook_are_those_of_a_laptop(source):
 
 def test_there_are_notebooks():
     assert [path.stem for path in NOTEBOOKS][:3] == ["01_data", "02_conditioned_unet", "03_training_and_sampling"]
+
+
+def test_every_exercise_is_asked_in_order():
+    asked = [exercise.name for source in EXERCISE_NOTEBOOKS for exercise, _ in stubs_of(source)]
+    assert asked == [exercise.name for exercise in exercises.ALL]
+
+
+def exercise_texts(source):
+    """The prose of each exercise of a notebook: [(exercise, text)]."""
+    prose = "\n".join(cell.source for cell in jupytext.read(source).cells if cell.cell_type == "markdown")
+    parts = re.split(r"^## Exercise \d+: ", prose, flags=re.MULTILINE)[1:]
+    return list(zip([exercise for exercise, _ in stubs_of(source)], parts, strict=True))
+
+
+@pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_exercise_says_what_it_asks_and_folds_its_solution(source):
+    for exercise, text in exercise_texts(source):
+        for needed in ("*Difficulty*: ●", "*Minutes*: ", "*You learn*: ", "*Expected output*: ", ".hint()"):
+            assert needed in text, f"{exercise.name} has no {needed}"
+        folded = f"<details><summary>Solution</summary>\n\n```python\n{exercise.solution_text}\n```\n</details>"
+        assert folded in text, f"{exercise.name}'s solution differs from the one that is tested"
+
+
+@pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_mistake_that_a_checker_knows_has_a_help_note(source):
+    for exercise, text in exercise_texts(source):
+        summaries = " ".join(re.findall("<summary>Help: (.*)</summary>", text))
+        quoted = [words.strip(".").lower() for words in re.findall('"(.*?)"', summaries)]
+        known = exercise.slips.values() if isinstance(exercise, NumberExercise) else [m.says for m in exercise.mistakes]
+        assert [says for says in known if not any(words in says.lower() for words in quoted)] == []
+
+
+def run_smoke(notebook, folder):
+    """Run a notebook's cells in a folder, at the smoke preset; returns all that they printed or displayed."""
+    environment = os.environ | {"COURSE_PRESET": "smoke", "PYTHONPATH": str(authoring.REPOSITORY_ROOT)}
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute(env=environment)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "\n".join(output.get("text", "") + output.get("data", {}).get("text/markdown", "") for output in outputs)
+
+
+@pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)
+def test_solved_notebook_runs_and_every_answer_is_correct(source, tmp_path):
+    notebook = jupytext.read(source)
+    for cell in notebook.cells:
+        for tag in cell.metadata.get("tags", ()):
+            if tag in STUBS:
+                cell.source = STUBS[tag].solution_text
+    shown = run_smoke(notebook, tmp_path)
+    assert shown.count("✔ Correct.") == len(stubs_of(source))
+    assert "reference answer" not in shown and "Not attempted" not in shown
+
+
+@pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)
+def test_unanswered_notebook_says_so_and_goes_on(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    shown = str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+    assert shown.count("Not attempted yet") == len(stubs_of(source))
+    functions = [exercise for exercise, _ in stubs_of(source) if not isinstance(exercise, NumberExercise)]
+    assert shown.count("reference answer") >= len(functions) - 1  # `input_channels` is not used again
 
 
 HEADER = """\

@@ -21,6 +21,10 @@ FIGURES = {
     "noise_levels": lambda: plotting.noise_levels(make_scheduler()),
     "denoising_strip": lambda: plotting.denoising_strip(torch.rand(4, 2, 1, 28, 28), [1, 2, 3, 4], ["3", "5"]),
     "confusion": lambda: plotting.confusion(torch.eye(10).mul(5).int().tolist(), list("0123456789"), "Title"),
+    "spread_over_seeds": lambda: plotting.spread_over_seeds({"a": [0.1, 0.2], "b": [0.5]}, "percent", percent=True),
+    "embedding_map": lambda: plotting.embedding_map(torch.randn(10, 4), list("0123456789"), "Title"),
+    "embedding_map of single numbers": lambda: plotting.embedding_map(torch.randn(10, 1), list("0123456789")),
+    "small pictures": lambda: plotting.image_grid(torch.rand(20, 1, 14, 14), 10, list("0123456789")),
     "class_channels": lambda: plotting.class_channels(torch.randn(4, 1, 1).expand(4, 28, 28), "Title"),
 }
 

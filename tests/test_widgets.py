@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
-from course_utils.widgets import PIXEL, ClassPicker, NoiseSlider, png_bytes
+from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, NoiseSlider, png_bytes
 from tiny import make_tiny_model
 
 
@@ -132,3 +133,42 @@ def test_noise_slider_takes_the_picture_away(stripes):
     truth = png_bytes(stripes.images[:10].float() / 255)
     assert np.abs(clean - pixels(truth)).mean() < 5 < np.abs(noisy - pixels(truth)).mean()
     assert panel.status.value == "t = 999: 0.000 x picture + 1.000 x noise"
+
+
+def test_mixer_draws_the_classes_at_its_ends_and_something_else_between(tiny_pipe):
+    mixer = EmbeddingMixer(tiny_pipe, start=3, end=8)
+    pictures = {}
+    for share in (0.0, 0.5, 1.0):
+        mixer.slider.value = share
+        pictures[share] = mixer.image.value
+    assert len(set(pictures.values())) == 3 and "100% of 8" in mixer.status.value
+    generator = torch.Generator().manual_seed(mixer.seed)
+    assert pictures[1.0] == png_bytes(tiny_pipe([8], generator=generator, output_type="pt").images)
+    mixer.end.value = 5
+    assert mixer.image.value != pictures[1.0] and "100% of 5" in mixer.status.value
+
+
+def test_mixer_resamples_and_uses_the_learners_mixture(tiny_pipe):
+    mixer = EmbeddingMixer(tiny_pipe, mix=lambda embedding, start, end, share: embedding.weight[start])
+    before = mixer.image.value
+    mixer.slider.value = 1.0
+    assert mixer.image.value == before
+    mixer.resample.click()
+    assert mixer.image.value != before
+
+
+def test_mixer_does_not_swallow_the_learners_exception(tiny_pipe):
+    def mix(embedding, start, end, share):
+        if share > 0.9:
+            raise RuntimeError("no such mixture")
+        return embedding.weight[start]
+
+    mixer = EmbeddingMixer(tiny_pipe, mix=mix)
+    with pytest.raises(RuntimeError, match="no such mixture"):
+        mixer.slider.value = 1.0
+
+
+def test_small_pictures_fill_the_panel():
+    pipe = ClassConditionedPipeline(make_tiny_model(sample_size=16), make_scheduler("ddim"), "mnist", 2, 1.0)
+    picker = ClassPicker(pipe)
+    assert pixels(picker.image.value).shape == (28 * PIXEL, 28 * PIXEL)

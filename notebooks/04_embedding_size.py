@@ -1,0 +1,428 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. Exercise: how many numbers does a class need?
+#
+# The example gives each digit a vector of four numbers, `class_emb_size = 4`, and suggests that you try another size.
+# Here you do: with 1, 2, 4 and 10 numbers, three trainings each, and you are told at once whether your code and your
+# guess are right.
+#
+# **You will learn** what the size of an embedding changes in the network and what it does not, why one training is not
+# an experiment, where the learned vectors of the digits lie, and what the network draws *between* two of them.
+#
+# **You need** notebooks [2](02_conditioned_unet.ipynb) and [3](03_training_and_sampling.ipynb). **Time**: forty minutes
+# with the exercises; the trainings take a few minutes on a laptop without a GPU.
+#
+# Each exercise has a cell with dots (`...`) for your answer, and a cell that checks it. `hint()` gives a hint, again and
+# again a stronger one. Without an answer the notebook still runs to the end, on the reference answers.
+
+# %%
+# Find the course: in the folder above, installed, or (on Colab) by fetching it.
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
+    sys.path.insert(0, str(Path.cwd().parent))
+elif importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{course}"], check=True)
+    importlib.invalidate_caches()
+
+# %%
+import torch
+
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.plotting import image_grid
+
+trained = ClassConditionedPipeline.from_pretrained("mnist-concat")  # the example's network, embedding size 4
+vectors = trained.unet.class_emb.weight[[3, 8]].detach()
+shares = torch.linspace(0, 1, 11)
+mixtures = torch.stack([torch.lerp(vectors[0], vectors[1], share) for share in shares])
+between_them = ClassConditionedPipeline(trained.unet.with_class_vectors(mixtures), trained.scheduler, guidance_scale=1.5)
+same_noise = [between_them([i], generator=torch.Generator().manual_seed(4), output_type="pt").images for i in range(11)]
+image_grid(torch.cat(same_noise), 11, [f"{share:.0%}" for share in shares], title="From the vector of the 3 to that of the 8")
+
+# %% [markdown]
+# A network that was only ever told "3" or "8" has been given something in between, in eleven steps. At the end of this
+# notebook you drag a slider along that way. First, what those vectors do in the network.
+
+# %%
+from course_utils import exercises
+from course_utils.settings import course_settings
+
+settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
+settings
+
+# %% [markdown]
+# ## Exercise 1: how many channels?
+#
+# *Difficulty*: ● ○ ○. *Minutes*: 2. *You learn*: which part of the network notices the embedding's size.
+#
+# Write a function that says how many channels go into the UNet when the class has `class_emb_size` numbers.
+#
+# *Expected output*: `input_channels(4)` is what notebook 2 found for the example.
+#
+# <details><summary>Help: I see "The noisy picture itself needs room, too."</summary>
+#
+# The class's channels are put *beside* the picture, they do not replace it. Count both.
+# </details>
+#
+# <details><summary>Help: I see "Our pictures are grey", "the number of classes does not enter" or "the example's size only"</summary>
+#
+# A grey picture has one channel. However many classes there are, each picture is told about one of them. And the answer
+# must change with `class_emb_size`.
+# </details>
+
+# %% tags=["exercise-input_channels"]
+def input_channels(class_emb_size):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.input_channels.check(input_channels)
+
+# %% [markdown]
+# Stuck? `exercises.input_channels.hint()`
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def input_channels(class_emb_size):
+#     return 1 + class_emb_size  # the noisy picture, and a channel for each number
+# ```
+# </details>
+#
+# ## Exercise 2: put the class beside the picture
+#
+# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: to give a vector a height and a width, which is how anything global
+# is told to a network that sees pictures.
+#
+# `pictures` is a float tensor (B, 1, H, W), `vectors` a float tensor (B, C) with a vector for each picture. Return the
+# input of the UNet, (B, 1 + C, H, W): the picture first, then C channels, each with one of the numbers everywhere.
+#
+# *Expected output*: a correct answer is used by the cell after the check, which prints `the same: True`.
+#
+# <details><summary>Help: I see "Tensors must have same number of dimensions"</summary>
+#
+# `pictures` has four axes and `vectors` two. `vectors[:, :, None, None]` has four.
+# </details>
+#
+# <details><summary>Help: I see "Sizes of tensors must match except in dimension"</summary>
+#
+# Either the channels still have height and width 1, and want an `expand`, or height and width are swapped, or you join
+# along another axis than that of the channels. The checker's pictures are not square, and not 28 pixels wide.
+# </details>
+#
+# <details><summary>Help: I see "Every picture gets the first picture's vector."</summary>
+#
+# Look for a `vectors[0]` or `vectors[:1]`: each picture of the batch has a vector of its own.
+# </details>
+#
+# <details><summary>Help: I see "The picture comes first" or "only zeros" or "whole numbers" or "changes its argument"</summary>
+#
+# The right parts in the wrong order; channels that were made with `zeros` and never filled; a conversion to integers,
+# which cuts 0.7 down to 0; or a line like `pictures += ...`, which writes into the tensor that you were lent.
+# </details>
+
+# %% tags=["exercise-concatenate"]
+def concatenate(pictures, vectors):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.concatenation.check(concatenate)
+
+# %% [markdown]
+# Stuck? `exercises.concatenation.hint()`
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# import torch
+#
+#
+# def concatenate(pictures, vectors):
+#     height, width = pictures.shape[-2:]
+#     channels = vectors[:, :, None, None].expand(-1, -1, height, width)  # (B, C, H, W)
+#     return torch.cat((pictures, channels), dim=1)  # (B, 1 + C, H, W)
+# ```
+# </details>
+#
+# Your function in the place of the course's, in the example's trained network:
+
+# %%
+concatenate = exercises.concatenation.right_or_reference(concatenate)
+noisy = torch.randn((2, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+labels, t = torch.tensor([3, 8]), torch.tensor(500)
+with torch.no_grad():
+    by_the_course = trained.unet(noisy, t, labels)
+    by_you = trained.unet.model(concatenate(noisy, trained.unet.class_emb(labels)), t).sample
+print("the same:", torch.equal(by_the_course, by_you))
+
+# %% [markdown]
+# ## Exercise 3: predict before you run
+#
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that the size of the embedding costs next to nothing.
+#
+# The example's network has 1,708,201 parameters with `class_emb_size = 4`. How many **more** has it with 10? (Its first
+# convolution has 32 filters of 3 x 3.) Reckon, do not run.
+#
+# *Expected output*: the table after the check shows the true counts; the difference between two of its rows is your
+# number.
+#
+# <details><summary>Help: I see "something reads those numbers" or "the numbers themselves are kept somewhere, too"</summary>
+#
+# Two places grow, and you have counted one: the table of ten rows, and the convolution that reads the channels.
+# </details>
+#
+# <details><summary>Help: I see "as if all its channels were new"</summary>
+#
+# Asked is the difference. The picture's channel, and four for the class, were there before.
+# </details>
+
+# %% tags=["exercise-extra_parameters"]
+extra_parameters = ...  # a whole number in place of the dots
+
+# %%
+exercises.extra_parameters.check(extra_parameters)
+
+# %% [markdown]
+# Stuck? `exercises.extra_parameters.hint()`
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# rows = 10 * (10 - 4)  # each of ten classes gets six more numbers
+# first_convolution = (10 - 4) * 32 * 3 * 3  # six more channels, seen by 32 filters of 3 x 3
+# extra_parameters = rows + first_convolution
+# ```
+# </details>
+
+# %%
+from course_utils.display import table
+from course_utils.model import ClassConditionedUnet
+
+sizes = (1, 2, 4, 10)
+networks = {size: ClassConditionedUnet(class_emb_size=size) for size in sizes}
+table(
+    [
+        {
+            "class_emb_size": size,
+            "channels into the UNet": network.model.conv_in.in_channels,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        }
+        for size, network in networks.items()
+    ]
+)
+
+# %% [markdown]
+# ## The experiment
+#
+# Does the size matter, then? Twelve trainings shall tell: four sizes, and three random seeds each. The example's network
+# would take days for that. For a *comparison* small pictures and a small network will do: `ClassConditionedUnet.small()`
+# draws digits of 14 x 14 pixels, and `RECIPES["small"]` trains it in less than half a minute. All twelve see the same
+# number of images; only the size and the seed differ.
+#
+# Before you run it, **commit yourself**: which size will draw the most recognisable digits after so short a training?
+
+# %% tags=["guess"]
+my_guess = ...  # 1, 2, 4 or 10
+
+# %%
+from dataclasses import replace
+from functools import partial
+
+from course_utils.data import load_dataset
+from course_utils.evaluation import evaluate
+from course_utils.recipes import RECIPES
+from course_utils.training import running_mean
+
+digits = load_dataset("mnist")
+recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 64, num_epochs=100)
+results = []
+for size in sizes:
+    for seed in range(3):
+        sized = replace(recipe, make_model=partial(ClassConditionedUnet.small, class_emb_size=size))
+        pipe, run = sized.train(digits, seed, progress=False, device=settings.device)
+        scores = evaluate(pipe, settings.eval_images)
+        results.append({"size": size, "seed": seed, "pipe": pipe, "loss": running_mean(run.losses), "scores": scores})
+        print(f"size {size:2}, seed {seed}: {run.seconds:4.0f} s, {scores['class_accuracy']:.0%} recognised")
+
+# %% [markdown]
+# One line a training is hard to read. The same as a table: the mean over the seeds, and in brackets the smallest and the
+# largest.
+
+# %%
+from course_utils.display import mean_and_range
+
+
+def of_size(size, read):
+    """What `read` finds in each result of that size."""
+    return [read(result) for result in results if result["size"] == size]
+
+
+table(
+    [
+        {
+            "class_emb_size": size,
+            "class accuracy": mean_and_range(of_size(size, lambda r: r["scores"]["class_accuracy"]), ".0%"),
+            "loss": mean_and_range(of_size(size, lambda r: r["loss"]), ".4f"),
+        }
+        for size in sizes
+    ]
+)
+
+# %%
+from course_utils.plotting import spread_over_seeds
+
+accuracies = {f"size {size}": of_size(size, lambda r: r["scores"]["class_accuracy"]) for size in sizes}
+spread_over_seeds(accuracies, "recognised (percent)", "Class accuracy by embedding size", percent=True)
+
+# %%
+means = {size: sum(values) / len(values) for size, values in zip(sizes, accuracies.values())}
+best = max(means, key=means.get)
+if my_guess is ...:
+    print(f"You made no guess. The best here is size {best}, on average over the seeds.")
+else:
+    print(f"You guessed size {my_guess}; the best here is size {best}, on average over the seeds.")
+
+# %% [markdown]
+# **How to read it.** Look at the dots first: trainings that differ in nothing but the seed lie apart, and a difference
+# between two sizes counts only where it is larger than that. Had we trained each size once, luck could have turned two
+# neighbours round. The loss hardly tells the sizes apart: most of it is noise that nobody could predict (notebook 3).
+#
+# At the `laptop` preset the accuracy climbs with the size, far beyond the spread. Why, when exercise 3 showed that a
+# larger embedding adds next to no parameters? Because of what a *weighted sum* can do, and the first convolution computes
+# nothing else. From ten numbers it can form any wish of each digit separately: a channel that is high for 0, 3 and 8, say.
+# From one number it can only form more or less of the same, and what is high for the largest number and the smallest, but
+# not in between, has to be made by the layers after it. They can learn that. It takes longer.
+#
+# ### Can one number do?
+#
+# So give it longer: size 1 again, with four times the training.
+
+# %%
+longer = replace(
+    recipe.with_changes(max_steps=4 * (settings.train_images // 64)),
+    make_model=partial(ClassConditionedUnet.small, class_emb_size=1),
+)
+one_number, run = longer.train(digits, progress=False, device=settings.device)
+scores = evaluate(one_number, settings.eval_images)
+print(f"{run.seconds:.0f} s, {scores['class_accuracy']:.0%} recognised")
+
+# %%
+from course_utils.plotting import confusion, embedding_map
+
+numbers = one_number.unet.class_emb.weight
+embedding_map(numbers, digits.class_names, "Size 1: each digit's only number")
+
+# %%
+order = numbers[:, 0].argsort().tolist()
+counts = torch.tensor(scores["confusion"])[order][:, order]
+confusion(counts.tolist(), [digits.class_names[label] for label in order], "Digits in the order of their numbers (percent)")
+
+# %% [markdown]
+# One number can do: far more digits are recognised than after the short training. What it still gets wrong is no
+# accident. The digits stand in the order of their numbers, here, and most mistakes are close to the diagonal: a digit is
+# mistaken for its *neighbour on the line*. Two neighbours is all that a line has room for. A plane has room for more,
+# and with ten numbers each digit can go its own way.
+#
+# ### Which digits sit together?
+#
+# In the example's network, which was trained long enough to draw good digits, with four numbers each:
+
+# %%
+embedding_map(trained.unet.class_emb.weight[:10], digits.class_names, "The example's network: ten vectors of four numbers")
+
+# %%
+distances = torch.cdist(trained.unet.class_emb.weight[:10].detach(), trained.unet.class_emb.weight[:10].detach())
+nearest = (distances + torch.eye(10) * 1e9).argmin(1).tolist()
+table(
+    [
+        {"digit": digit, "nearest": nearest[digit], "distance": distances[digit, nearest[digit]].item(), "mean distance": distances[digit].sum().item() / 9}
+        for digit in range(10)
+    ]
+)
+
+# %% [markdown]
+# @@NEAREST@@
+#
+# ## Exercise 4: between two digits
+#
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that a class is a point, and that there are points between.
+#
+# `embedding` is an `nn.Embedding`; `start` and `end` are two labels; `share` goes from 0 to 1. Return the vector, (C,),
+# that lies so far on the straight way from the vector of `start` to that of `end`.
+#
+# *Expected output*: a correct answer drives the panel below. At share 0 it draws the first digit, at 1 the second.
+#
+# <details><summary>Help: I see "You mixed the labels"</summary>
+#
+# Halfway between the labels 3 and 8 lies 5.5, which is no digit. Look up both vectors first, then mix *them*.
+# </details>
+#
+# <details><summary>Help: I see "Start and end are swapped", "halfway, whatever the share" or "grows too long"</summary>
+#
+# The two weights are `1 - share` and `share`, in this order, and add up to 1.
+# </details>
+#
+# <details><summary>Help: I see "is not subscriptable" or "an axis too many" or "columns"</summary>
+#
+# The table is `embedding.weight`, (classes, C), and `embedding.weight[start]` is one row of it, (C,).
+# </details>
+
+# %% tags=["exercise-between"]
+def between(embedding, start, end, share):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.between.check(between)
+
+# %% [markdown]
+# Stuck? `exercises.between.hint()`
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def between(embedding, start, end, share):
+#     first, second = embedding.weight[start], embedding.weight[end]  # (C,) each
+#     return (1 - share) * first + share * second
+# ```
+# </details>
+#
+# Choose two digits, and drag. (The row at the top of this notebook shows what to expect where no kernel runs.)
+
+# %%
+from course_utils.widgets import EmbeddingMixer
+
+EmbeddingMixer(trained, mix=exercises.between.right_or_reference(between))
+
+# %% [markdown]
+# Where does one digit turn into the other? Is it a jump, or are there pictures that are a little of both? *Resample* a
+# few times: whether halfway looks like a digit at all depends on the noise, and on what else lies near.
+#
+# ## In three lines
+#
+# - The size of the embedding changes the first convolution and nothing else: 298 parameters for each number.
+# - After a short training more numbers are heard sooner; one training a size would not have shown it, three do.
+# - A class is a point among others, and the network draws something for every point.
+#
+# Next: [5. One-hot labels](05_one_hot.ipynb)

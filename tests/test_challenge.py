@@ -1,0 +1,125 @@
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+
+from course_utils.challenge import Challenge, beats, flops_per_image, recipe_flops, verdict, warning
+from course_utils.model import ClassConditionedUnet
+from course_utils.recipes import RECIPES
+from course_utils.settings import course_settings
+from course_utils.training import TrainingConfig, TrainingRun
+from tiny import make_tiny_model
+
+TINY = replace(
+    RECIPES["fast"].with_changes(max_steps=3, batch_size=8), make_model=make_tiny_model, num_inference_steps=2
+)
+ROW = dict(
+    name="a run", images_seen=1000, flops=1e12, seconds=9.0, class_accuracy=0.9, frechet_ratio=2.0, count=50,
+    recall=[0.9] * 9 + [0.5], class_names=list("abcdefghij"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def challenge(tmp_path):
+    return Challenge(course_settings("smoke"), tmp_path / "mine" / "runs.json")
+
+
+def test_a_run_is_trained_judged_kept_and_shown(challenge, capsys):
+    pipe = challenge.submit("first", TINY)
+    assert pipe.config.dataset == "fashion_mnist" and len(pipe([0, 9]).images) == 2
+    (run,) = challenge.runs()
+    assert run["name"] == "first" and run["images_seen"] == 24 and len(run["recall"]) == 10
+    assert run["flops"] == 24 * flops_per_image(make_tiny_model())
+    assert 0 <= run["class_accuracy"] <= 1 and run["frechet_ratio"] > 1
+    assert "24 images" in capsys.readouterr().out and "| first |" in challenge.score_card().data
+
+
+def test_runs_are_still_there_for_the_next_kernel(challenge):
+    challenge.keep(ROW)
+    again = Challenge(challenge.settings, challenge.file)
+    again.keep(ROW | {"name": "another"})
+    assert [run["name"] for run in challenge.runs()] == ["a run", "another"]
+
+
+def test_a_run_that_breaks_down_is_explained_and_loses_no_earlier_one(challenge, capsys):
+    challenge.keep(ROW)
+    reckless = TINY.with_changes(learning_rate=1e38, max_grad_norm=None, max_steps=30)
+    assert challenge.submit("reckless", reckless) is None
+    shown = capsys.readouterr().out
+    assert "reckless was not scored" in shown and "learning rate" in shown
+    assert [run["name"] for run in challenge.runs()] == ["a run"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"name": 1}', '[{"name": "x"}]', "\0\1"])
+def test_a_damaged_file_is_refused_before_training_and_left_as_it_is(challenge, text):
+    challenge.file.write_text(text)
+    with pytest.raises(ValueError, match="move it elsewhere"):
+        Challenge(challenge.settings, challenge.file)
+    with pytest.raises(ValueError, match="move it elsewhere"):
+        challenge.keep(ROW)
+    assert challenge.file.read_text() == text
+
+
+def test_two_notebooks_on_one_file_lose_no_run(challenge):
+    def keep_ten(name):
+        for number in range(10):
+            Challenge(challenge.settings, challenge.file).keep(ROW | {"name": f"{name}{number}"})
+
+    threads = [threading.Thread(target=keep_ten, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({run["name"] for run in challenge.runs()}) == 40
+
+
+def test_to_beat_a_par_takes_no_more_cost_and_both_measures():
+    assert beats(ROW, ROW)
+    assert beats(ROW | {"flops": 1e11}, ROW)
+    for worse in ({"flops": 2e12}, {"class_accuracy": 0.89}, {"frechet_ratio": 2.1}):
+        assert not beats(ROW | worse, ROW)
+    assert "*a run*" in verdict(ROW, [ROW]) and "none" in verdict(ROW, [ROW | {"class_accuracy": 0.99}])
+
+
+def test_a_loss_that_did_not_fall_is_mentioned():
+    run = TrainingRun(None, TrainingConfig(learning_rate=0.5), losses=[1.0] * 100)
+    assert "diverged or stood still" in warning(run) and "0.5" in warning(run)
+    assert warning(replace(run, losses=[1.0] + [0.2] * 99)) == ""
+
+
+def test_the_score_card_names_the_worst_class_and_sorts_by_cost(challenge):
+    challenge.keep(ROW | {"flops": 1e30, "name": "dear"})
+    challenge.keep(ROW)
+    lines = challenge.score_card().data.splitlines()
+    assert "j 50%" in lines[-1] and "| dear |" in lines[-1]
+    assert len(lines) == 2 + 4 + 2  # head, pars, runs
+
+
+def test_the_frontier_never_gets_worse_with_cost(challenge):
+    challenge.keep(ROW)
+    accuracy, ratio = challenge.plot().axes
+    steps = [
+        next(line for line in axes.lines if line.get_label() == "frontier").get_ydata() for axes in (accuracy, ratio)
+    ]
+    assert all(a <= b for a, b in zip(steps[0], steps[0][1:]))
+    assert all(a >= b for a, b in zip(steps[1], steps[1][1:]))
+
+
+def test_pars_are_complete(challenge):
+    assert len(challenge.pars) == 4
+    for par in challenge.pars:
+        assert par["preset"] == "laptop" and par["count"] == 400
+        assert json.dumps(par) and set(ROW) <= set(par)
+
+
+def test_backward_costs_about_twice_as_much_as_forward():
+    assert flops_per_image(ClassConditionedUnet()) == pytest.approx(3 * 637e6, rel=0.05)
+
+
+def test_cheap_small_pictures_of_an_early_stage_are_counted_as_such():
+    recipe = replace(TINY, stages=((16, TINY.stages[0][1]), (28, TINY.stages[0][1])))
+    run = TrainingRun(None, TrainingConfig(), images_seen=48)
+    small, large = (24 * flops_per_image(make_tiny_model(), size) for size in (16, 28))
+    assert recipe_flops(recipe, 60_000, run) == small + large
+    assert recipe_flops(recipe, 60_000, replace(run, images_seen=24)) == small
