@@ -135,9 +135,9 @@ exercises.input_channels.check(input_channels)
 # Look for a `vectors[0]` or `vectors[:1]`: each picture of the batch has a vector of its own.
 # </details>
 #
-# <details><summary>Help: I see "The picture comes first" or "only zeros" or "whole numbers" or "changes its argument"</summary>
+# <details><summary>Help: I see "The picture comes first", "The picture is missing", "not concatenated", "only zeros", "whole numbers" or "changes its argument"</summary>
 #
-# The right parts in the wrong order; channels that were made with `zeros` and never filled; a conversion to integers,
+# The right parts in the wrong order; the channels alone; a sum in place of `torch.cat`; channels that were made with `zeros` and never filled; a conversion to integers,
 # which cuts 0.7 down to 0; or a line like `pictures += ...`, which writes into the tensor that you were lent.
 # </details>
 
@@ -362,7 +362,10 @@ table(
 )
 
 # %% [markdown]
-# @@NEAREST@@
+# Look at the neighbours. 3 and 8 are nearest to each other, which fits how they look; 2 and 6 are, too, which does not
+# strike the eye. The 1, the thinnest of the digits, stands farthest from all the others. Do not read too much into it: the
+# vectors began at random, training moves them only as far as the task needs, and the map shows two directions of four
+# (4 and 9 are farther apart than they look; the table has the true distances).
 #
 # ## Exercise 4: between two digits
 #
