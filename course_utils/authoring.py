@@ -3,6 +3,7 @@
     python -m course_utils.authoring execute [NAME ...] [--preset laptop]
     python -m course_utils.authoring pair [NAME ...]
     python -m course_utils.authoring check
+    python -m course_utils.authoring repository [OWNER/NAME]
 
 The `.py` file of a notebook is its source; the `.ipynb` beside it is made from it.
 """
@@ -11,7 +12,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,38 +20,24 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from course_utils.addresses import (
+    ADDRESSED_FILES,
+    FIRST_LINE,
+    GITHUB,
+    REPOSITORY_ROOT,
+    first_cell,
+    origin,
+    readdressed,
+    repository,
+    set_repository,
+    with_badge,
+)
 from course_utils.files import written_whole
 from course_utils.settings import PRESETS
 
-REPOSITORY_ROOT = Path(__file__).parent.parent
 NOTEBOOKS_FOLDER = REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-FIRST_CELL = """\
-# Find the course: in the folder above, installed, or (on Colab) by fetching it.
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
-    sys.path.insert(0, str(Path.cwd().parent))
-elif importlib.util.find_spec("course_utils") is None:
-    course = os.environ.get("COURSE_REPOSITORY", "{repository}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{{course}}"], check=True)
-    importlib.invalidate_caches()"""
-
-
-def repository_address() -> str:
-    """The course's address, from pyproject.toml."""
-    match = re.search(r'^Repository = "(.+)"$', (REPOSITORY_ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    return match.group(1)
-
-
-def first_cell() -> str:
-    """The code that every notebook begins with."""
-    return FIRST_CELL.format(repository=repository_address())
 
 
 def sources(notebook) -> list[tuple]:
@@ -63,6 +49,11 @@ def code_hash(notebook) -> str:
     """A fingerprint of the code cells, stored with the outputs that they made."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def is_fresh(notebook) -> bool:
+    """Whether a notebook's outputs were made by the code that it holds."""
+    return notebook.metadata.get("course", {}).get("code_sha256") == code_hash(notebook)
 
 
 def execute(source: Path, preset: str):
@@ -95,6 +86,52 @@ def pair(source: Path):
     if "course" in earlier.metadata:
         notebook.metadata["course"] = earlier.metadata["course"]
     write_pair(notebook, source)
+
+
+def renew(source: Path):
+    """Give a notebook and its pair the present badge and first cell, which come from pyproject.toml.
+
+    The outputs stay, and count as fresh if they did: in this repository no first cell changes what is computed.
+    """
+    script = jupytext.read(source)
+    renew_opening(script, source.stem)
+    with written_whole(source) as file:
+        file.write_text(jupytext.writes(script, fmt="py:percent"))
+    if not source.with_suffix(".ipynb").exists():
+        return
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    fresh = is_fresh(notebook)
+    renew_opening(notebook, source.stem)
+    if fresh:
+        notebook.metadata["course"]["code_sha256"] = code_hash(notebook)
+    write_pair(notebook, source)
+
+
+def renew_opening(notebook, name: str):
+    """Put the present badge and first cell in place of earlier ones."""
+    if notebook.cells[0].cell_type == "markdown":
+        notebook.cells[0].source = with_badge(notebook.cells[0].source, name)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    if first.source.startswith(FIRST_LINE):
+        first.source = first_cell()
+
+
+def publish(name: str | None):
+    """Write the repository's name, and what is made from pyproject.toml, wherever they stand.
+
+    Raises:
+        ValueError: if `name` is not OWNER/NAME, or is None and git's origin is not on GitHub.
+    """
+    set_repository(name or origin())
+    for path in addressed_files():
+        path.write_text(readdressed(path.read_text()))
+    for source in notebook_sources():
+        renew(source)
+
+
+def addressed_files() -> list[Path]:
+    """The files beside the notebooks that name the repository."""
+    return [REPOSITORY_ROOT / name for name in ADDRESSED_FILES]
 
 
 def write_pair(notebook, source: Path):
@@ -158,10 +195,12 @@ def problems(source: Path) -> list[str]:
             output.output_type == "error" for cell in code for output in cell.outputs
         ),
         "has no outputs": not any(cell.outputs for cell in code),
-        "has outputs of other code": notebook.metadata.get("course", {}).get("code_sha256") != code_hash(notebook),
+        "has outputs of other code": not is_fresh(notebook),
         "was not run from top to bottom": [cell.execution_count for cell in code] != list(range(1, len(code) + 1)),
         "does not use the kernel python3": notebook.metadata.get("kernelspec", {}).get("name") != "python3",
         "does not begin with the course's first cell": not code or code[0].source != first_cell(),
+        "does not open with a title and the course's badge": not script.cells
+        or script.cells[0].source != with_badge(script.cells[0].source, source.stem),
         f"is larger than {LARGEST_NOTEBOOK:,} bytes": paired.stat().st_size > LARGEST_NOTEBOOK,
     }
     return [f"{source.stem} {problem}." for problem, is_there in found.items() if is_there]
@@ -185,32 +224,71 @@ def chosen_sources(names: list[str]) -> list[Path]:
     return [known[name] for name in names or known]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def differences() -> list[str]:
+    """What does not fit together in the whole course, a sentence each."""
+    found = [problem for source in notebook_sources() for problem in problems(source)]
+    for path in addressed_files():
+        if path.read_text() != readdressed(path.read_text()):
+            found.append(f"{path.name} has another repository or version than pyproject.toml.")
+    return found
+
+
+def execute_all(sources: list[Path], preset: str, again: bool):
+    """Execute notebooks, and say how long each took; fresh ones only if they are to run `again`."""
+    for source in sources:
+        if not again and is_done(source, preset):
+            print(f"{source.stem}: fresh, skipped", flush=True)
+            continue
+        start = time.perf_counter()
+        execute(source, preset)
+        print(f"{source.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def is_done(source: Path, preset: str) -> bool:
+    """Whether a notebook needs no execution: in order, and made at this preset."""
+    if problems(source):
+        return False
+    return nbformat.read(source.with_suffix(".ipynb"), as_version=4).metadata["course"]["preset"] == preset
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m course_utils.authoring", description="Execute and check the notebooks."
+        prog="python -m course_utils.authoring", description="Execute, check and publish the notebooks."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("execute", help="run notebooks from their .py files and store the outputs")
-    command.add_argument("names", nargs="*", help="such as 01_data; default: all")
+    command.add_argument("names", nargs="*", help="such as 01_data; default: all whose outputs are not fresh")
     command.add_argument("--preset", default="laptop", choices=PRESETS)
     command = commands.add_parser(
         "pair", help="write notebooks from their .py files, keeping outputs of unchanged code"
     )
     command.add_argument("names", nargs="*", help="such as 01_data; default: all")
     commands.add_parser("check", help="say what does not fit together")
+    command = commands.add_parser("repository", help="write the repository's name and the version wherever they stand")
+    command.add_argument("name", nargs="?", help="OWNER/NAME on GitHub; default: git's origin")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; bad input is answered by one line on stderr and exit status 2."""
+    parser = make_parser()
     args = parser.parse_args(arguments)
     if args.command == "check":
-        found = [problem for source in notebook_sources() for problem in problems(source)]
+        found = differences()
         print("\n".join(found) or "all notebooks are in order")
         return 1 if found else 0
     try:
-        chosen = chosen_sources(args.names)
+        if args.command == "repository":
+            publish(args.name)
+            print(f"the course is at {GITHUB}{repository()}")
+        elif args.command == "pair":
+            for source in chosen_sources(args.names):
+                pair(source)
+        else:
+            execute_all(chosen_sources(args.names), args.preset, again=bool(args.names))
     except ValueError as error:
-        parser.error(str(error))
-    for source in chosen:
-        start = time.perf_counter()
-        pair(source) if args.command == "pair" else execute(source, args.preset)
-        print(f"{source.stem}: {time.perf_counter() - start:.0f} s", flush=True)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
