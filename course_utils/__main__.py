@@ -1,5 +1,6 @@
-"""The command line: train, sample, evaluate.
+"""The command line: check, train, sample, evaluate.
 
+python -m course_utils check
 python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
 python -m course_utils sample   --weights mnist --digit 3 --count 8 --out grid.png
 python -m course_utils evaluate --weights mnist --count 1000
@@ -11,6 +12,11 @@ import shutil
 import sys
 import time
 from pathlib import Path
+
+from course_utils import checking
+
+if __name__ == "__main__" and sys.argv[1:] == ["check"]:
+    sys.exit(checking.main())  # before the imports below, which fail where the setup is broken
 
 import torch
 
@@ -28,16 +34,18 @@ def main(arguments=None) -> int:
     """Run one command; bad input is answered by one line on stderr and exit status 2."""
     args = make_parser().parse_args(arguments)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_utils", description="Train, sample and evaluate.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("check", help="look at everything the course needs, and say what to do about it")
+    command.set_defaults(run=lambda args: checking.main())
 
     command = commands.add_parser("train", help="train a network and save it with its sampler")
     command.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")

@@ -1,9 +1,5 @@
-import os
 import re
-import shutil
-import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -56,36 +52,3 @@ def test_bundled_weights_are_safetensors_and_small():
     files = [path for path in (ROOT / "course_utils" / "pretrained").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
     assert sum(path.stat().st_size for path in files) < 25_000_000
-
-
-@pytest.fixture
-def published(tmp_path) -> Path:
-    """A git repository with what makes the package, as a learner's first cell would fetch it."""
-    repository = tmp_path / "published"
-    unwanted = shutil.ignore_patterns("__pycache__", "*.partial")
-    shutil.copytree(ROOT / "course_utils", repository / "course_utils", ignore=unwanted)
-    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, repository)
-    git = ["git", "-C", str(repository), "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "--quiet", "-m", "All"], check=True)
-    return repository
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
-def test_first_cell_fetches_the_course_where_it_is_not(published, tmp_path):
-    """As on Colab: a notebook alone in a folder, on a Python that knows nothing of the course."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = next((tmp_path / "venv").glob("[bS]*/python*"))  # bin/python, or Scripts/python.exe
-    cell = authoring.first_cell() + "\nimport course_utils\nprint(course_utils.__file__)"
-    environment = os.environ | {"COURSE_REPOSITORY": published.as_uri(), "PYTHONPATH": ""}
-    alone = tmp_path / "alone" / "content"
-    alone.mkdir(parents=True)
-    run = subprocess.run([python, "-c", cell], cwd=alone, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    installed = Path(run.stdout.strip()).parent
-    assert installed.is_relative_to(tmp_path / "venv")
-    for bundled in ("pretrained/**/*", "samples/*.png"):
-        there = {path.relative_to(ROOT / "course_utils") for path in (ROOT / "course_utils").glob(bundled)}
-        assert there == {path.relative_to(installed) for path in installed.glob(bundled)}
