@@ -5,6 +5,8 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+from course_utils.files import written_whole
+
 REPOSITORY_ROOT = Path(__file__).parent.parent
 GITHUB = "https://github.com/"
 ADDRESSED_FILES = ("README.md", "CITATION.cff")  # beside the notebooks
@@ -46,52 +48,50 @@ elif importlib.util.find_spec("course_utils") is None:
 FIRST_LINE = FIRST_CELL.partition(":")[0]
 
 
-def project_value(name: str, root: Path = REPOSITORY_ROOT) -> str:
+def project_value(name: str) -> str:
     """A value of pyproject.toml, such as its "version" or "Repository"."""
-    return re.search(rf'^{name} = "(.+)"$', (root / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    return re.search(rf'^{name} = "(.+)"$', (REPOSITORY_ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
 
 
-def repository(root: Path = REPOSITORY_ROOT) -> str:
+def repository() -> str:
     """The course's repository on GitHub as OWNER/NAME, from pyproject.toml."""
-    return project_value("Repository", root).removeprefix(GITHUB)
+    return project_value("Repository").removeprefix(GITHUB)
 
 
-def notebook_needs(root: Path = REPOSITORY_ROOT) -> list[str]:
+def notebook_needs() -> list[str]:
     """What a notebook imports, from the first paragraph of requirements.txt.
 
     Without torch and torchvision, which must come from one place: where they are missing, a notebook is no place to
     choose it.
     """
-    lines = (root / "requirements.txt").read_text().split("\n\n")[0].splitlines()
+    lines = (REPOSITORY_ROOT / "requirements.txt").read_text().split("\n\n")[0].splitlines()
     return [line for line in lines if not line.startswith(("#", "torch"))]
 
 
-def first_cell(root: Path = REPOSITORY_ROOT) -> str:
+def first_cell() -> str:
     """The code that every notebook begins with."""
-    values = dict(address=project_value("Repository", root), version=project_value("version", root))
-    return FIRST_CELL.format(
-        needs=textwrap.fill(" ".join(notebook_needs(root)), 100, subsequent_indent=" " * 8), **values
-    )
+    values = dict(address=project_value("Repository"), version=project_value("version"))
+    return FIRST_CELL.format(needs=textwrap.fill(" ".join(notebook_needs()), 100, subsequent_indent=" " * 8), **values)
 
 
-def badge(notebook: str, root: Path = REPOSITORY_ROOT) -> str:
+def badge(notebook: str) -> str:
     """The Markdown of a notebook's button "Open in Colab"."""
-    return BADGE.format(repository=repository(root), notebook=notebook)
+    return BADGE.format(repository=repository(), notebook=notebook)
 
 
-def with_badge(markdown: str, notebook: str, root: Path = REPOSITORY_ROOT) -> str:
+def with_badge(markdown: str, notebook: str) -> str:
     """A notebook's opening text with its badge under the title."""
     title, *rest = [part for part in markdown.split("\n\n") if not part.startswith("[![Open In Colab]")]
-    return "\n\n".join([title, badge(notebook, root), *rest])
+    return "\n\n".join([title, badge(notebook), *rest])
 
 
-def readdressed(text: str, root: Path = REPOSITORY_ROOT) -> str:
+def readdressed(text: str) -> str:
     """The text of README.md or CITATION.cff with the repository and the version that pyproject.toml names."""
-    text = re.sub(BEFORE_REPOSITORY + A_REPOSITORY, rf"\g<1>{repository(root)}", text, flags=re.MULTILINE)
-    return re.sub(r"^version: .+$", f"version: {project_value('version', root)}", text, flags=re.MULTILINE)
+    text = re.sub(BEFORE_REPOSITORY + A_REPOSITORY, rf"\g<1>{repository()}", text, flags=re.MULTILINE)
+    return re.sub(r"^version: .+$", f"version: {project_value('version')}", text, flags=re.MULTILINE)
 
 
-def set_repository(name: str, root: Path = REPOSITORY_ROOT):
+def set_repository(name: str):
     """Write OWNER/NAME into pyproject.toml.
 
     Raises:
@@ -99,22 +99,23 @@ def set_repository(name: str, root: Path = REPOSITORY_ROOT):
     """
     if not re.fullmatch(A_REPOSITORY, name):
         raise ValueError(f"{name!r} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
-    project = root / "pyproject.toml"
+    project = REPOSITORY_ROOT / "pyproject.toml"
     text = re.sub(r'^Repository = ".+"$', f'Repository = "{GITHUB}{name}"', project.read_text(), flags=re.MULTILINE)
-    project.write_text(text)
+    with written_whole(project) as file:
+        file.write_text(text)
 
 
-def origin(root: Path = REPOSITORY_ROOT) -> str:
+def origin() -> str:
     """OWNER/NAME of the git remote "origin".
 
     Raises:
         ValueError: if there is none, or if it is not on GitHub.
     """
-    git = subprocess.run(["git", "-C", root, "remote", "get-url", "origin"], capture_output=True, text=True)
+    git = subprocess.run(["git", "-C", REPOSITORY_ROOT, "remote", "get-url", "origin"], capture_output=True, text=True)
     address = git.stdout.strip()
     if git.returncode:
         raise ValueError("git has no remote called origin here: name the repository, as OWNER/NAME.")
-    on_github = re.fullmatch(rf"(?:https://|git@|ssh://git@)github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
+    on_github = re.fullmatch(rf"(?:https://|ssh://)?(?:[^/@]+@)?github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
     if not on_github:
         raise ValueError(f"origin is {address!r}, which is not on GitHub: name the repository, as OWNER/NAME.")
     return on_github.group(1)

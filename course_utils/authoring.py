@@ -20,11 +20,11 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from course_utils import addresses
 from course_utils.addresses import (
     ADDRESSED_FILES,
     FIRST_LINE,
     GITHUB,
-    REPOSITORY_ROOT,
     first_cell,
     origin,
     readdressed,
@@ -35,7 +35,7 @@ from course_utils.addresses import (
 from course_utils.files import written_whole
 from course_utils.settings import PRESETS
 
-NOTEBOOKS_FOLDER = REPOSITORY_ROOT / "notebooks"
+NOTEBOOKS_FOLDER = addresses.REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -60,7 +60,7 @@ def execute(source: Path, preset: str):
     """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs, and nothing that churns."""
     notebook = jupytext.read(source)
     keep_cell_ids(notebook, source.with_suffix(".ipynb"))
-    environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(REPOSITORY_ROOT)}
+    environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
     client = NotebookClient(
         notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(source.parent)}}
     )
@@ -122,16 +122,18 @@ def publish(name: str | None):
     Raises:
         ValueError: if `name` is not OWNER/NAME, or is None and git's origin is not on GitHub.
     """
-    set_repository(name or origin())
+    set_repository(origin() if name is None else name)
     for path in addressed_files():
-        path.write_text(readdressed(path.read_text()))
+        text = readdressed(path.read_text())
+        with written_whole(path) as file:
+            file.write_text(text)
     for source in notebook_sources():
         renew(source)
 
 
 def addressed_files() -> list[Path]:
     """The files beside the notebooks that name the repository."""
-    return [REPOSITORY_ROOT / name for name in ADDRESSED_FILES]
+    return [addresses.REPOSITORY_ROOT / name for name in ADDRESSED_FILES]
 
 
 def write_pair(notebook, source: Path):
@@ -286,9 +288,9 @@ def main(arguments: list[str] | None = None) -> int:
                 pair(source)
         else:
             execute_all(chosen_sources(args.names), args.preset, again=bool(args.names))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise SystemExit(2) from None
     return 0
 
 

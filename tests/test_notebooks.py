@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_utils import authoring, exercises
+from course_utils import addresses, authoring, exercises
 from course_utils.exercises.exercise import NumberExercise
 
 NOTEBOOKS = authoring.notebook_sources()
@@ -82,7 +82,7 @@ def test_every_mistake_that_a_checker_knows_has_a_help_note(source):
 
 def run_smoke(notebook, folder):
     """Run a notebook's cells in a folder, at the smoke preset; returns all that they printed or displayed."""
-    environment = os.environ | {"COURSE_PRESET": "smoke", "PYTHONPATH": str(authoring.REPOSITORY_ROOT)}
+    environment = os.environ | {"COURSE_PRESET": "smoke", "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute(env=environment)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     return "\n".join(output.get("text", "") + output.get("data", {}).get("text/markdown", "") for output in outputs)
@@ -125,7 +125,11 @@ HEADER = """\
 def pair(tmp_path):
     """A tiny notebook that is in order: its .py and what to change in its .ipynb."""
     source = tmp_path / "01_tiny.py"
-    cells = ["# %% [markdown]\n# # Title\n", f"# %%\n{authoring.first_cell()}\n", "# %%\nprint(6 * 7)\n"]
+    cells = [
+        f"# %% [markdown]\n# # Title\n#\n# {addresses.badge('01_tiny')}\n",
+        f"# %%\n{authoring.first_cell()}\n",
+        "# %%\nprint(6 * 7)\n",
+    ]
     source.write_text(HEADER + "\n".join(cells))
     authoring.execute(source, "smoke")
 
