@@ -1,10 +1,10 @@
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from course_utils import authoring
+import yaml
 
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch"}
@@ -39,13 +39,38 @@ def test_nothing_is_imported_that_is_not_required():
     assert {standard.get(name, name) for name in others} <= set(requirements())
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"notebooks/{path.name}" for path in authoring.notebook_sources())])
-def test_relative_links_lead_somewhere(page):
-    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
-    targets += re.findall(r'src="([^":]+)"', (ROOT / page).read_text())
-    assert targets
-    for target in targets:
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+def test_the_floors_that_are_tested_are_those_of_the_requirements():
+    script = (ROOT / ".ci" / "floors").read_text()
+    derive = re.search(r"^(grep .+ requirements.txt .+) > ", script, re.MULTILINE).group(1)
+    pins = subprocess.run(["bash", "-c", derive], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    floors = {name: re.search(r">=([\d.]+)", versions).group(1) for name, versions in requirements().items()}
+    assert pins == [f"{name}=={floor}" for name, floor in floors.items()]
+    assert "- run: .ci/floors" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_a_dev_container_sets_itself_up_as_readme_says():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert f"{container['postCreateCommand']} && .venv/bin/jupyter lab" in (ROOT / "README.md").read_text()
+    assert container["image"].startswith("python:3.")
+
+
+def test_windows_gets_the_same_commands():
+    """README's commands for PowerShell are those for other systems, but for the folder, the slashes and the `&&`."""
+    readme = (ROOT / "README.md").read_text()
+    for command in re.findall(r"```bash\n(python3 -m venv .+)\n", readme):
+        windows = (
+            command.replace("python3 -m venv", "py -m venv")
+            .replace(" && ", "; ")
+            .replace(".venv/bin/", ".venv\\Scripts\\")
+        )
+        assert windows.replace("notebooks/01", "notebooks\\01") in readme
+
+
+def test_hooks_fetch_nothing_and_are_what_ci_runs():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    entries = " ".join(hook["entry"] for hook in repositories[0]["hooks"])
+    assert "ruff check" in entries and "ruff format" in entries and "course_utils.authoring check" in entries
 
 
 def test_bundled_weights_are_safetensors_and_small():
