@@ -17,6 +17,8 @@
 # %% [markdown]
 # # 6. The FashionMNIST challenge
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/06_fashion_mnist_challenge.ipynb)
+#
 # The example ends with a question: can you train a model that draws good *clothes* in less time than it takes here?
 # This notebook makes a contest of it. You turn the knobs, submit a run, see what it cost and what its clothes are worth,
 # and where you stand against the pars.
@@ -31,7 +33,8 @@
 # runs to the end, on the reference answers.
 
 # %%
-# Find the course: in the folder above, installed, or (on Colab) by fetching it.
+# Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -41,8 +44,20 @@ from pathlib import Path
 if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
     sys.path.insert(0, str(Path.cwd().parent))
 elif importlib.util.find_spec("course_utils") is None:
-    course = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"git+{course}"], check=True)
+    course, tag = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course"), "v0.1.0"
+    os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a wrong address is an error, not a question
+    tags = subprocess.run(["git", "ls-remote", "--tags", course, tag], capture_output=True, text=True)
+    if tags.returncode:
+        raise OSError(f"{course} does not answer: check the network and the address, and run this cell again.")
+    if not tags.stdout:
+        print(f"{course} has no {tag}: you get its newest state, which may be ahead of this notebook.")
+    needs = """diffusers>=0.35 safetensors>=0.4 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26 pillow>=10.0
+        matplotlib>=3.8 ipywidgets>=7.7.1 tqdm>=4.66"""
+    has = {str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}
+    missing = [need for need in needs.split() if need.split(">=")[0] not in has]
+    for packages in (missing, ["--no-deps", f"git+{course}@{tag}" if tags.stdout else f"git+{course}"]):
+        if packages and subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages]).returncode:
+            raise OSError(f"pip could not install {packages[-1]}: check the network, and run this cell again.")
     importlib.invalidate_caches()
 
 # %%
