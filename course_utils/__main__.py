@@ -4,6 +4,7 @@ python -m course_utils check
 python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
 python -m course_utils sample   --weights mnist --digit 3 --count 8 --out grid.png
 python -m course_utils evaluate --weights mnist --count 1000
+torchrun --nproc_per_node 2 -m course_utils train ...
 """
 
 import argparse
@@ -24,20 +25,24 @@ from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
 from course_utils.files import make_writable_folder, written_whole
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
-from course_utils.recipes import RECIPES
+from course_utils.processes import launched_processes
+from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
-from course_utils.training import running_mean
+from course_utils.training import TrainingRun, running_mean
 from course_utils.widgets import png_bytes
 
 
 def main(arguments=None) -> int:
-    """Run one command; bad input is answered by one line on stderr and exit status 2."""
+    """Run one command; bad input is answered by one line on stderr and exit status 2, Ctrl-C by one and status 130."""
     args = make_parser().parse_args(arguments)
     try:
         return args.run(args) or 0
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {interrupt}" if str(interrupt) else "interrupted", file=sys.stderr)
+        return 130
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,19 +85,39 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_train(args):
-    """Train by a recipe, with a checkpoint every few minutes, and save the pipeline and the losses."""
-    out = Path(args.out)
-    make_writable_folder(out)
-    checkpoints = out / "checkpoints"
-    if not args.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    recipe, dataset = RECIPES[args.recipe], load_dataset(args.dataset)
+    """Train by a recipe, with a checkpoint every few minutes, and save the pipeline and the losses.
+
+    Raises:
+        KeyboardInterrupt: if the training was stopped by Ctrl-C, when its checkpoint is written.
+    """
+    recipe, processes, checkpoints = chosen_recipe(args), launched_processes(), Path(args.out) / "checkpoints"
+    if processes.is_main:
+        make_writable_folder(Path(args.out))
+        if not args.resume:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    with processes.main_first():  # one download for all
+        dataset = load_dataset(args.dataset)
+    pipe, run = recipe.train(dataset, args.seed, checkpoints)
+    if run.interrupted:
+        raise KeyboardInterrupt("to go on, give the same command again with --resume.")
+    if processes.is_main:
+        save_training(args, pipe, run)
+
+
+def chosen_recipe(args) -> Recipe:
+    """The recipe that was asked for, with as many epochs or images."""
+    recipe = RECIPES[args.recipe]
     if args.preset:
         batch_size = recipe.stages[-1][1].batch_size
         recipe = recipe.with_changes(max_steps=max(1, course_settings(args.preset).train_images // batch_size))
     if args.epochs is not None:
         recipe = recipe.with_changes(num_epochs=args.epochs, max_steps=None)
-    pipe, run = recipe.train(dataset, args.seed, checkpoints)
+    return recipe
+
+
+def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
+    """Write the pipeline and a report of its training, and say so."""
+    out = Path(args.out)
     pipe.save_pretrained(out)
     report = dict(
         recipe=args.recipe,
@@ -101,13 +126,18 @@ def run_train(args):
         seed=args.seed,
         seconds=run.seconds,
         images_seen=run.images_seen,
-    )
-    report |= dict(
-        device=best_device(), threads=torch.get_num_threads(), losses=[round(loss, 5) for loss in run.losses]
+        processes=run.processes,
+        device=best_device(),
+        threads=torch.get_num_threads(),
+        losses=[round(loss, 5) for loss in run.losses],
     )
     with written_whole(out / TRAINING_REPORT) as file:
         file.write_text(json.dumps(report))
-    print(f"{run.images_seen:,} images in {run.seconds:.0f} s, loss {running_mean(run.losses):.4f}, saved to {out}")
+    shared = f" on {run.processes} processes" if run.processes > 1 else ""
+    print(
+        f"{run.images_seen:,} images, {run.config.batch_size} a step{shared}, in {run.seconds:.0f} s, "
+        f"loss {running_mean(run.losses):.4f}, saved to {out}"
+    )
 
 
 def run_sample(args):

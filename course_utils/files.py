@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,14 +10,17 @@ def make_writable_folder(folder: Path):
     """Make a folder and make sure, before any long work, that it can be written to.
 
     Raises:
-        OSError: if it cannot.
+        OSError: if it cannot; of the subclass, and with the errno, that the system gave.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}): name a folder that you may write to.") from error
+        sentence = f"cannot write to {folder} ({error.strerror}): name a folder that you may write to."
+        refusal = type(error)(sentence)
+        refusal.errno = error.errno
+        raise refusal from error
 
 
 @contextmanager
@@ -32,3 +35,14 @@ def written_whole(path: Path):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path):
+    """Make sure that a file's new name survives a power cut, where the system can; the file is in place either way."""
+    with suppress(OSError):  # Windows, and some network folders, cannot
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

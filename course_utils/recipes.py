@@ -41,11 +41,12 @@ class Recipe:
         Args:
             dataset: an `ImageDataset` of 28x28 images.
             seed: of the weights and of everything random in training.
-            checkpoint_dir: folder for checkpoints, one file a stage; a training found there goes on.
+            checkpoint_dir: folder for checkpoints, with a folder for each stage; a training found there goes on.
             options: passed to `train`, such as `progress=False`.
 
         Returns:
-            A `ClassConditionedPipeline` and the `TrainingRun` of all stages together.
+            A `ClassConditionedPipeline` and the `TrainingRun` of all stages together; Ctrl-C in one stage keeps what it
+            has learned and leaves out the stages after it.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -63,6 +64,8 @@ class Recipe:
                 **options,
             )
             whole = run if whole is None else join(whole, run)
+            if run.interrupted:
+                break
         return self.make_pipeline(model, dataset.name), whole
 
     def make_pipeline(self, model: ClassConditionedUnet, dataset: str) -> ClassConditionedPipeline:

@@ -1,20 +1,26 @@
 """The training loop: noise a batch, let the network predict the noise, compare, step."""
 
 import math
+import signal
+import threading
 import time
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from types import SimpleNamespace
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import scale_to_model
-from course_utils.files import written_whole
-from course_utils.settings import best_device
+from course_utils.processes import OneProcess, launched_processes
 
 RUNNING_MEAN_STEPS = 100
+CHECKPOINT_SECONDS = 120  # what a killed training loses at most
+PROGRESS = ("step", "losses", "seconds", "images_seen")  # plain values of a `Trainer`
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class TrainingConfig:
 
     Attributes:
         num_epochs: passes over the data set.
-        batch_size: images a step.
+        batch_size: images a step, of all processes together where several share the training.
         learning_rate: of Adam; the peak, where a schedule is used.
         weight_decay: decoupled, as in AdamW; 0 is plain Adam.
         lr_schedule: "constant", or "one_cycle": up for the first tenth of the steps, then down to zero
@@ -104,6 +110,8 @@ class TrainingRun:
         seconds: wall-clock time spent in the loop.
         images_seen: images that went through the network, repeats counted.
         config: the `TrainingConfig` it was trained with.
+        interrupted: True where Ctrl-C stopped it before its last step.
+        processes: how many processes shared each batch.
     """
 
     model: torch.nn.Module
@@ -111,6 +119,8 @@ class TrainingRun:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     images_seen: int = 0
+    interrupted: bool = False
+    processes: int = 1
 
 
 def running_mean(losses: list[float]) -> float:
@@ -122,6 +132,11 @@ def running_mean(losses: list[float]) -> float:
 def train(model, dataset, noise_scheduler, config=None, device=None, progress=True, checkpoint_dir=None) -> TrainingRun:
     """Train a class-conditioned network.
 
+    Started as several processes (`torchrun --nproc_per_node 2 ...`), each takes its part of every batch, and all get
+    the same result.
+
+    Ctrl-C, or Jupyter's stop button, ends the training after the step at hand: what was learned is returned.
+
     Args:
         model: a `ClassConditionedUnet`; it is trained in place.
         dataset: an `ImageDataset`.
@@ -129,40 +144,123 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
         config: a `TrainingConfig`; default: the example's recipe.
         device: "cuda", "mps", "cpu" or a torch.device; default: the best there is.
         progress: show a tqdm bar with the running loss and the time that remains.
-        checkpoint_dir: folder for a checkpoint every few minutes; if it holds one, training goes on from there.
+        checkpoint_dir: folder for a checkpoint every two minutes and at the end; if it holds one, training goes on
+            from there, exactly as if it had never stopped.
 
     Returns:
         A `TrainingRun`. On one machine's CPU the same model, data, config and seed give the same weights.
 
     Raises:
-        ValueError: if the parts do not fit together.
-        FloatingPointError: if the loss is no longer a number.
+        ValueError: if the parts do not fit together, or no checkpoint in the folder can be read.
+        OSError: if the folder cannot be written to.
+        FloatingPointError: if the loss is no longer a number; the model keeps the weights of the step before.
+        MemoryError: if a batch does not fit into memory.
     """
     config = config or TrainingConfig()
     check_training(model, dataset, noise_scheduler, config)
-    trainer = Trainer(model.to(device or best_device()), dataset, noise_scheduler, config)
-    checkpoint = Path(checkpoint_dir) / "checkpoint.pt" if checkpoint_dir else None
-    if checkpoint and checkpoint.exists():
-        trainer.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    model.train()
-    steps = tqdm(
-        range(trainer.step, trainer.total_steps),
-        initial=trainer.step,
-        total=trainer.total_steps,
-        disable=not progress,
-        desc="training",
-    )
-    saved = started = time.perf_counter()
-    for _ in steps:
-        trainer.training_step()
-        steps.set_postfix_str(f"loss {running_mean(trainer.losses):.4f}", refresh=False)
-        now = time.perf_counter()
-        trainer.seconds, started = trainer.seconds + now - started, now
-        if checkpoint and now - saved > 120:
-            with written_whole(checkpoint) as file:
-                torch.save(trainer.state_dict(), file)
-            saved = now
+    processes = launched_processes(device)
+    with memory_errors_explained(config), torch.random.fork_rng(devices=[]), interrupt_deferred() as interrupt:
+        torch.default_generator.manual_seed(config.seed)  # from which a network with dropout draws
+        trainer = Trainer(model.to(processes.device), dataset, noise_scheduler, config, processes)
+        checkpoints = CheckpointFolder(checkpoint_dir) if checkpoint_dir and processes.is_main else None
+        state = processes.from_main(lambda: checkpoints.newest() if checkpoints else None)
+        if state is not None:
+            trainer.load_state_dict(state)
+        run_steps(trainer, checkpoints, interrupt, progress and processes.is_main)
     return trainer.finish()
+
+
+def run_steps(trainer: "Trainer", checkpoints: CheckpointFolder | None, interrupt, progress: bool):
+    """Take the steps that remain, or those until Ctrl-C, with a checkpoint at intervals and after the last one."""
+    trainer.model.train()
+    saver = Saver(checkpoints, trainer)
+    bar = tqdm(initial=trainer.step, total=trainer.total_steps, disable=not progress, desc="training")
+    started = time.perf_counter()
+    with bar:
+        while trainer.step < trainer.total_steps and not trainer.processes.any(interrupt.came):
+            trainer.training_step()
+            bar.set_postfix_str(f"loss {running_mean(trainer.losses):.4f}", refresh=False)
+            bar.update()
+            now = time.perf_counter()
+            trainer.seconds, started = trainer.seconds + now - started, now
+            saver.save_at_intervals()
+    saver.save()
+    if trainer.step < trainer.total_steps and trainer.processes.is_main:
+        print(f"Training stopped after {trainer.step} of {trainer.total_steps} steps; {saver.how_to_go_on()}")
+
+
+class Saver:
+    """Writes a training's checkpoints; a full disk costs the checkpoint, not the training.
+
+    Args:
+        checkpoints: where to, or None to write none.
+        trainer: whose.
+    """
+
+    def __init__(self, checkpoints: CheckpointFolder | None, trainer: "Trainer"):
+        self.checkpoints, self.trainer = checkpoints, trainer
+        self.saved_step, self.saved_at, self.warned = trainer.step, time.perf_counter(), False
+
+    def save_at_intervals(self):
+        if time.perf_counter() - self.saved_at >= CHECKPOINT_SECONDS:
+            self.save()
+
+    def save(self):
+        """Write a checkpoint, unless there is one of this step."""
+        if self.checkpoints is None or self.saved_step == self.trainer.step:
+            return
+        self.trainer.check_weights()
+        try:
+            self.checkpoints.write(self.trainer.step, self.trainer.state_dict())
+            self.saved_step = self.trainer.step
+        except OSError as error:
+            if not self.warned:
+                warnings.warn(
+                    f"no checkpoint could be written to {self.checkpoints.folder} ({error.strerror or error}): training goes on, "
+                    "and the last good checkpoint stays; make room there to get new ones.",
+                    stacklevel=2,
+                )
+            self.warned = True
+        self.saved_at = time.perf_counter()
+
+    def how_to_go_on(self) -> str:
+        if self.checkpoints is None:
+            return "the model keeps what it has learned. With a checkpoint_dir, training could go on from here."
+        if self.saved_step == 0:
+            return f"there is no checkpoint in {self.checkpoints.folder} to go on from."
+        return (
+            f"the next training with the checkpoints in {self.checkpoints.folder} goes on from step {self.saved_step}."
+        )
+
+
+@contextmanager
+def interrupt_deferred():
+    """Within, Ctrl-C sets `.came` of the object that the context gives, in place of breaking off half a step."""
+    interrupt = SimpleNamespace(came=False)
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread is interrupted; and where Ctrl-C is ignored, as under nohup, it stays so.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield interrupt
+        return
+    signal.signal(signal.SIGINT, lambda *_: setattr(interrupt, "came", True))
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def memory_errors_explained(config: TrainingConfig):
+    """Within, the many ways to run out of memory become a MemoryError that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = str(error).lower()  # on a CPU, and on a Mac's GPU, it is a plain RuntimeError
+        if isinstance(error, RuntimeError) and "out of memory" not in words and "can't allocate memory" not in words:
+            raise
+        smaller = max(1, config.batch_size // 2)
+        advice = f"try batch_size={smaller}" if smaller < config.batch_size else "try a smaller network"
+        raise MemoryError(f"there is not enough memory for batch_size={config.batch_size}: {advice}.") from error
 
 
 def check_training(model, dataset, noise_scheduler, config):
@@ -187,10 +285,17 @@ def check_training(model, dataset, noise_scheduler, config):
 
 
 class Trainer:
-    """The state of a training, and what one step does to it."""
+    """The state of a training, and what one step does to it.
 
-    def __init__(self, model, dataset, noise_scheduler, config: TrainingConfig):
+    Args:
+        processes: what `launched_processes` returned; default: this process alone.
+    """
+
+    def __init__(self, model, dataset, noise_scheduler, config: TrainingConfig, processes=None):
         self.model, self.dataset, self.noise_scheduler, self.config = model, dataset, noise_scheduler, config
+        self.processes = processes or OneProcess(model.device)
+        self.processes.require_same(self.facts())
+        self.network = self.processes.share(model)
         self.total_steps = config.total_steps(len(dataset))
         self.step, self.losses, self.seconds, self.images_seen = 0, [], 0.0, 0
         self.optimizer = torch.optim.AdamW(
@@ -207,8 +312,9 @@ class Trainer:
         loss = self.loss(images, labels)
         self.optimizer.zero_grad()
         loss.backward()
-        if self.config.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        max_grad_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_grad_norm)
+        self.check_finite(loss, grad_norm)
         self.optimizer.step()
         self.lr_scheduler.step()
         if self.ema is not None:
@@ -216,11 +322,6 @@ class Trainer:
         self.step += 1
         self.images_seen += len(labels)
         self.losses.append(loss.item())
-        if not math.isfinite(self.losses[-1]):
-            raise FloatingPointError(
-                f"the loss became {self.losses[-1]} at step {self.step} (learning rate {self.config.learning_rate:g}): "
-                "lower learning_rate, or set max_grad_norm=1."
-            )
 
     def next_batch(self):
         """The next images in a random order that is drawn anew each epoch: (B, 1, 28, 28) in [-1, 1], and (B,)."""
@@ -253,41 +354,79 @@ class Trainer:
         noise = torch.randn(images.shape, generator=self.generator).to(images.device)  # (B, 1, 28, 28)
         timesteps = self.draw_timesteps(len(images)).to(images.device)  # (B,)
         noisy_images = self.noise_scheduler.add_noise(images, noise, timesteps)
-        prediction = self.model(noisy_images, timesteps, labels)
+        prediction = self.network(noisy_images, timesteps, labels)
         return F.mse_loss(prediction, training_target(self.noise_scheduler, images, noise, timesteps))
+
+    def check_finite(self, loss, grad_norm):
+        """Stop before a step that would spoil the weights.
+
+        Raises:
+            FloatingPointError: if the loss or the norm of the gradients is infinite or no number.
+        """
+        for name, value in (("loss", loss.item()), ("norm of the gradients", grad_norm.item())):
+            if not math.isfinite(value):
+                self.stop_diverging(f"the {name} became {value} at step {self.step + 1}")
+
+    def check_weights(self):
+        """Stop before weights that are infinite or no numbers are kept.
+
+        Raises:
+            FloatingPointError: if there are any.
+        """
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
+            self.stop_diverging(f"the weights were no longer finite after step {self.step}")
+
+    def stop_diverging(self, what: str):
+        raise FloatingPointError(
+            f"{what} (learning rate {self.lr_scheduler.get_last_lr()[0]:g}): lower learning_rate, or set max_grad_norm=1."
+        )
 
     def finish(self) -> TrainingRun:
         if self.ema is not None:
             self.ema.copy_to(self.model.parameters())
         self.model.eval()
-        return TrainingRun(self.model, self.config, self.losses, self.seconds, self.images_seen)
+        return TrainingRun(
+            self.model,
+            self.config,
+            self.losses,
+            self.seconds,
+            self.images_seen,
+            interrupted=self.step < self.total_steps,
+            processes=self.processes.count,
+        )
+
+    def facts(self) -> dict:
+        """What must not differ between a training and the one that goes on from its checkpoint."""
+        return asdict(self.config) | {
+            "dataset.name": self.dataset.name,
+            "dataset.images.shape": list(self.dataset.images.shape),
+            "prediction_type": self.noise_scheduler.config.prediction_type,
+            "beta_schedule": self.noise_scheduler.config.beta_schedule,
+        }
 
     def state_dict(self) -> dict:
-        """All that is needed to go on as if nothing had happened."""
-        parts = {name: getattr(self, name) for name in ("step", "losses", "seconds", "images_seen", "order")}
-        return parts | {
-            "config": {f.name: getattr(self.config, f.name) for f in fields(self.config)},
+        """All that is needed to go on as if nothing had happened: tensors and plain values."""
+        return {name: getattr(self, name) for name in PROGRESS} | {
+            "facts": self.facts(),
+            "order": self.order.clone(),  # without the rest of the epoch, of which it is a view
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict):
         """Go on from where `state_dict` was taken.
 
         Raises:
-            ValueError: if the checkpoint was made with another configuration.
+            ValueError: if the checkpoint was made with another configuration, network or data set.
         """
-        for name, stored in state["config"].items():
-            if getattr(self.config, name) != stored:
-                raise ValueError(
-                    f"the checkpoint was made with {name}={stored!r}, this training has {getattr(self.config, name)!r}: "
-                    "use the same settings to go on, or another checkpoint folder to start anew."
-                )
-        for name in ("step", "losses", "seconds", "images_seen", "order"):
+        check_checkpoint(state, self.facts(), self.model)
+        for name in PROGRESS:
             setattr(self, name, state[name])
+        self.order = state["order"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
@@ -295,6 +434,23 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.model.device)
         self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_generator"])
+
+
+def check_checkpoint(state: dict, facts: dict, model):
+    """Refuse a checkpoint of another training.
+
+    Raises:
+        ValueError: with what differs.
+    """
+    remedy = "use the same to go on, or another checkpoint folder to start anew."
+    for name, wanted in facts.items():
+        stored = state["facts"].get(name)
+        if stored != wanted:
+            raise ValueError(f"the checkpoint was made with {name}={stored!r}, this training has {wanted!r}: {remedy}")
+    stored, wanted = ({name: part.shape for name, part in of.items()} for of in (state["model"], model.state_dict()))
+    if stored != wanted:
+        raise ValueError(f"the checkpoint was made with a network of other sizes: {remedy}")
 
 
 def training_target(noise_scheduler, images, noise, timesteps):

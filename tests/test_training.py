@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import ImageDataset
 from course_utils.sampling import make_scheduler
 from course_utils.training import Trainer, TrainingConfig, running_mean, train
@@ -123,7 +124,7 @@ def test_training_goes_on_from_a_checkpoint(stripes, tmp_path):
     trainer = Trainer(make_tiny_model(), stripes, scheduler, config)
     for _ in range(4):
         trainer.training_step()
-    torch.save(trainer.state_dict(), tmp_path / "checkpoint.pt")
+    CheckpointFolder(tmp_path).write(4, trainer.state_dict())
     resumed = train(make_tiny_model(), stripes, scheduler, config, "cpu", progress=False, checkpoint_dir=tmp_path)
     assert resumed.losses == whole.losses
     for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
