@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from course_utils.files import make_writable_folder, written_whole
@@ -17,7 +19,8 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="name a folder that you may write to"):
+    with pytest.raises(NotADirectoryError, match="^cannot write to .*name a folder that you may write to") as refusal:
         make_writable_folder(tmp_path / "file" / "folder")
+    assert refusal.value.errno == errno.ENOTDIR
     make_writable_folder(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []

@@ -141,6 +141,95 @@ def test_training_goes_on_from_a_checkpoint(stripes, tmp_path):
         )
 
 
+@pytest.fixture
+def poisoned_step(monkeypatch):
+    """Let the loss of one step be passed through a function: `poisoned_step(4, lambda loss: loss * math.nan)`."""
+
+    def poison(step, change):
+        original = Trainer.loss
+
+        def loss(trainer, *batch):
+            value = original(trainer, *batch)
+            return change(value) if trainer.step + 1 == step else value
+
+        monkeypatch.setattr(Trainer, "loss", loss)
+
+    return poison
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda loss: loss * math.nan, "the loss became nan at step 4"),
+        (lambda loss: loss * math.inf, "the loss became inf at step 4"),
+        (lambda loss: loss + (loss * 0).sqrt(), "the norm of the gradients became nan at step 4"),
+    ],
+)
+@pytest.mark.parametrize("config", [FAST, TrainingConfig(batch_size=20)])
+def test_a_step_that_would_spoil_the_weights_is_not_taken(
+    stripes, tmp_path, monkeypatch, poisoned_step, config, change, words
+):
+    trainer = Trainer(make_tiny_model(), stripes, make_scheduler(), config)
+    for _ in range(3):
+        trainer.training_step()
+    poisoned_step(4, change)
+    monkeypatch.setattr("course_utils.training.CHECKPOINT_SECONDS", 0)
+    model, rate = make_tiny_model(), trainer.lr_scheduler.get_last_lr()[0]
+    with pytest.raises(FloatingPointError, match=rf"{words} \(learning rate {rate:g}\): lower learning_rate"):
+        train(model, stripes, make_scheduler(), config, "cpu", progress=False, checkpoint_dir=tmp_path)
+    good = trainer.model.state_dict()
+    assert all(torch.equal(weights, good[name]) for name, weights in model.state_dict().items())
+    assert CheckpointFolder(tmp_path).newest()["step"] == 3
+
+
+def test_weights_that_are_no_numbers_are_never_kept(stripes, tmp_path, monkeypatch):
+    monkeypatch.setattr("course_utils.training.CHECKPOINT_SECONDS", 0)
+    config = TrainingConfig(learning_rate=math.inf, batch_size=20)
+    with pytest.raises(FloatingPointError, match="no longer finite after step 1"):
+        train(make_tiny_model(), stripes, make_scheduler(), config, "cpu", progress=False, checkpoint_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def too_much(loss):
+    """Ask this machine's own CPU for more memory than any has."""
+    return loss + torch.empty(2**48).sum()
+
+
+def on_a_gpu(loss):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize("happens", [too_much, on_a_gpu])
+def test_out_of_memory_names_the_batch_size_to_try(stripes, poisoned_step, happens):
+    poisoned_step(2, happens)
+    with pytest.raises(MemoryError, match=r"batch_size=20: try batch_size=10\.$"):
+        train(make_tiny_model(), stripes, make_scheduler(), FAST, "cpu", progress=False)
+    with pytest.raises(MemoryError, match="batch_size=1: try a smaller network"):
+        train(make_tiny_model(), stripes, make_scheduler(), replace(FAST, batch_size=1), "cpu", progress=False)
+
+
+def test_other_errors_stay_what_they_are(stripes, poisoned_step):
+    def fails(loss):
+        raise RuntimeError("a bug")
+
+    poisoned_step(1, fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(make_tiny_model(), stripes, make_scheduler(), FAST, "cpu", progress=False)
+
+
+def test_a_checkpoint_of_another_training_is_refused(stripes, tmp_path):
+    short = replace(FAST, max_steps=1)
+    train(make_tiny_model(), stripes, make_scheduler(), short, "cpu", progress=False, checkpoint_dir=tmp_path)
+    fewer = ImageDataset(stripes.images[:50], stripes.labels[:50], stripes.class_names, stripes.name)
+    for model, dataset, noise_scheduler, words in (
+        (make_tiny_model(), fewer, make_scheduler(), r"dataset.images.shape=\[60, 1, 28, 28\]"),
+        (make_tiny_model(), stripes, make_scheduler("ddpm", "v_prediction"), "prediction_type='epsilon'"),
+        (make_tiny_model(layers_per_block=2), stripes, make_scheduler(), "a network of other sizes"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(model, dataset, noise_scheduler, short, "cpu", progress=False, checkpoint_dir=tmp_path)
+
+
 def test_a_diverging_training_stops_with_advice(stripes):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         train(
