@@ -216,8 +216,8 @@ class Saver:
         except OSError as error:
             if not self.warned:
                 warnings.warn(
-                    f"no checkpoint could be written to {self.checkpoints.folder} ({error.strerror or error}): training goes on, "
-                    "and the last good checkpoint stays; make room there to get new ones.",
+                    f"no checkpoint could be written to {self.checkpoints.folder} ({error.strerror or error}): training "
+                    "goes on, and the last good checkpoint stays; make room there to get new ones.",
                     stacklevel=2,
                 )
             self.warned = True

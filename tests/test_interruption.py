@@ -21,6 +21,7 @@ from course_utils.data import load_sample
 from course_utils.sampling import make_scheduler
 from course_utils.training import Trainer, TrainingConfig, train
 from tiny import make_tiny_model
+from training_process import STAGES
 
 MOMENTS = ("write", "sync", "rename", "renamed", "remove")
 RANDOM_KILLS = 30
@@ -193,6 +194,15 @@ def test_ctrl_c_before_the_first_step(stripes, tmp_path, ctrl_c_at_step, monkeyp
     assert "after 0 of 9 steps; there is no checkpoint" in capsys.readouterr().out
 
 
+def test_ctrl_c_in_one_stage_leaves_out_those_after_it(stripes, tmp_path, ctrl_c_at_step):
+    whole_pipe, whole = STAGES.train(stripes, device="cpu", progress=False)
+    ctrl_c_at_step(4)  # of each stage
+    for steps, interrupted in ((4, True), (6 + 4, True), (6 + 6, False)):
+        pipe, run = STAGES.train(stripes, checkpoint_dir=tmp_path, device="cpu", progress=False)
+        assert run.interrupted == interrupted and run.losses == whole.losses[:steps]
+    assert_same(dict(pipe.unet.state_dict()), dict(whole_pipe.unet.state_dict()))
+
+
 def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsys):
     monkeypatch.setattr("course_utils.__main__.load_dataset", load_sample)
     command = ["train", "--preset", "smoke", "--out"]
@@ -249,7 +259,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(stripes, tmp_path, eve
     with pytest.warns(UserWarning, match="checkpoint-000009.pt cannot be read.*goes on from checkpoint-000008.pt"):
         resumed = train_stripes(stripes, tmp_path)
     assert resumed.losses == whole.losses
-    with warnings.catch_warnings(action="error") if sys.version_info >= (3, 11) else warnings.catch_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert train_stripes(stripes, tmp_path).losses == whole.losses
     last.write_bytes(b"")
     before.unlink()
