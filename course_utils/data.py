@@ -1,11 +1,8 @@
 """The images: MNIST and FashionMNIST, downloaded, verified and held in one tensor."""
 
-import hashlib
 import os
-import tempfile
 import warnings
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +11,32 @@ from filelock import FileLock
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from course_utils.files import make_writable_folder
+from course_utils.downloads import fetch, unpack, verified
+from course_utils.files import make_writable_folder, written_whole
 
+SAMPLE_NOTE = " (bundled sample, not real images)"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
 SAMPLE_COLUMNS = 50  # images in a row of a sample sheet
+LARGEST_FILE = 16 + 60_000 * 28 * 28  # bytes: a header and the training images; no raw file is larger
+FILE_PREFIXES = {"train": "train", "test": "t10k"}
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a data set comes from, and how to recognise its files."""
 
-    torchvision_class: type
+    folder: str  # as torchvision calls it
+    mirrors: tuple[str, ...]  # addresses of the zipped files' folder, in the order in which they are tried
     class_names: tuple[str, ...]
     md5: dict[str, str]  # of each raw file, unzipped
 
 
 SOURCES = {
     "mnist": Source(
-        datasets.MNIST,
+        "MNIST",
+        tuple(datasets.MNIST.mirrors),
         tuple("0123456789"),
         {
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -42,7 +46,12 @@ SOURCES = {
         },
     ),
     "fashion_mnist": Source(
-        datasets.FashionMNIST,
+        "FashionMNIST",
+        # torchvision has one mirror, without encryption; the data set's own repository holds the same files.
+        (
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            *datasets.FashionMNIST.mirrors,
+        ),
         ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         {
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -65,12 +74,14 @@ class ImageDataset(Dataset):
         class_names: one name a label.
         name, split: what was asked of `load_dataset`.
         is_sample: True where the bundled sample stands in for a data set that could not be downloaded.
+        note: what the title of a figure adds to say so; "" for the real data set.
     """
 
     def __init__(self, images, labels, class_names, name="", split="train", is_sample=False):
         self.images, self.labels = images, labels
         self.class_names = list(class_names)
         self.name, self.split, self.is_sample = name, split, is_sample
+        self.note = SAMPLE_NOTE if is_sample else ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,8 +93,9 @@ class ImageDataset(Dataset):
 def load_dataset(name: str, split: str = "train", root=None, download: bool = True) -> ImageDataset:
     """Load MNIST or FashionMNIST, downloading it the first time.
 
-    Every raw file is compared with its known checksum before use; a damaged one is fetched again. When that fails,
-    the sample bundled with the course stands in, with a warning that says why.
+    Every raw file is compared with its known checksum before use; a damaged one is fetched again, and the other
+    split's files with it. When that fails, the sample bundled with the course stands in, with a warning that says why.
+    A mirror that keeps silent is given up after `downloads.TIMEOUT` seconds, so that is half a minute at most.
 
     Args:
         name: "mnist" or "fashion_mnist".
@@ -105,18 +117,22 @@ def load_dataset(name: str, split: str = "train", root=None, download: bool = Tr
         raise ValueError(f"unknown split {split!r}: expected 'train' or 'test'.")
     root = Path(root or os.environ.get("COURSE_DATA_DIR") or default_root()).expanduser()
     source = SOURCES[name]
-    bad = damaged_files(source, root)
+    prefix = FILE_PREFIXES[split]
+    bad = damaged_files(source, root, prefix)
     if bad and not download:
         raise FileNotFoundError(
             f"{raw_folder(source, root)} lacks good copies of {', '.join(bad)}: use download=True to fetch them."
         )
     if bad:
+        make_writable_folder(raw_folder(source, root))
         try:
-            download_files(source, root)
-        except RuntimeError as error:  # what torchvision raises when no mirror answers, or answers wrongly
-            return fall_back(name, split, root, error)
-    stored = source.torchvision_class(root, train=split == "train", download=False)
-    return ImageDataset(stored.data[:, None], stored.targets, source.class_names, name, split)
+            mend_files(source, root, prefix)
+        except OSError as error:  # no mirror has them, something is in their place, the disk is full
+            if damaged_files(source, root, prefix):
+                return fall_back(name, split, root, error)
+    path = raw_folder(source, root) / prefix
+    images, labels = read_image_file(f"{path}-images-idx3-ubyte"), read_label_file(f"{path}-labels-idx1-ubyte")
+    return ImageDataset(images[:, None], labels, source.class_names, name, split)
 
 
 def default_root() -> Path:
@@ -126,61 +142,71 @@ def default_root() -> Path:
 
 def raw_folder(source: Source, root: Path) -> Path:
     """Where torchvision keeps the unzipped files of a data set."""
-    return root / source.torchvision_class.__name__ / "raw"
+    return root / source.folder / "raw"
 
 
-def damaged_files(source: Source, root: Path) -> list[str]:
+def damaged_files(source: Source, root: Path, prefix: str = "") -> list[str]:
     """Names of the raw files that are missing or are not, byte for byte, what they should be."""
-    return [name for name, md5 in source.md5.items() if not has_md5(raw_folder(source, root) / name, md5)]
+    folder = raw_folder(source, root)
+    return [name for name, md5 in source.md5.items() if name.startswith(prefix) and not has_md5(folder / name, md5)]
 
 
 def has_md5(path: Path, md5: str) -> bool:
-    if not path.is_file():
+    try:
+        return path.is_file() and bool(verified(path.read_bytes(), md5))
+    except (OSError, ValueError):  # not for us to read; or damaged
         return False
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
 
 
-def download_files(source: Source, root: Path):
+def mend_files(source: Source, root: Path, first: str):
     """Put good copies of the missing or damaged raw files in place; good files are left alone.
 
-    The download goes to a temporary folder beside the data and each file is moved into place whole, so neither an
-    interruption nor a second process can leave half a file; a lock keeps a second process from downloading again.
+    Those whose names begin with `first` come first.
+
+    Each file is unpacked and verified in memory, and then appears whole, so neither an interruption nor a second
+    process can leave half a file; a lock keeps a second process from downloading again.
 
     Raises:
-        OSError: if the folder cannot be written to.
-        RuntimeError: if no mirror delivers the right files.
+        OSError: if a good copy cannot be had or put in place.
     """
-    make_writable_folder(raw_folder(source, root))
-    with FileLock(root / ".download.lock"), tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as incoming:
-        bad = damaged_files(source, root)
-        if not bad:
-            return  # another process fetched them while this one waited
-        fetch(source, Path(incoming))
-        for name in bad:
-            os.replace(raw_folder(source, Path(incoming)) / name, raw_folder(source, root) / name)
+    mirrors = list(source.mirrors)
+    with FileLock(root / ".download.lock"):
+        bad = damaged_files(source, root)  # asked anew: another process may have mended them by now
+        for file in sorted(bad, key=lambda file: not file.startswith(first)):
+            path = raw_folder(source, root) / file
+            clear_the_way(path)
+            content = from_archive(path, source.md5[file]) or fetch(file, source.md5[file], LARGEST_FILE, mirrors)
+            with written_whole(path) as partial:
+                partial.write_bytes(content)
 
 
-def fetch(source: Source, folder: Path):
-    """Download a data set into an empty folder with torchvision, and verify it.
+def clear_the_way(path: Path):
+    """Remove an empty folder in a file's place.
 
     Raises:
-        RuntimeError: if no mirror delivers the right files.
+        OSError: if the folder holds something.
     """
+    if path.is_dir() and not path.is_symlink():
+        try:
+            path.rmdir()
+        except OSError as error:
+            raise OSError(f"{path} is a folder that holds something, where a file should be: move it away") from error
+
+
+def from_archive(path: Path, md5: str) -> bytes | None:
+    """A raw file's content from a good archive beside it, such as torchvision leaves there; None if there is none."""
     try:
-        source.torchvision_class(folder, download=True)
-    except (RuntimeError, EOFError, HTTPException, ConnectionError, TimeoutError) as error:
-        raise RuntimeError(str(error) or type(error).__name__) from error
-    wrong = damaged_files(source, folder)
-    if wrong:
-        raise RuntimeError(f"the downloaded {wrong[0]} is not the file it should be")
+        return verified(unpack([path.with_name(path.name + ".gz").read_bytes()], LARGEST_FILE), md5)
+    except (OSError, ValueError):
+        return None
 
 
 def fall_back(name: str, split: str, root: Path, reason: Exception) -> ImageDataset:
     """The bundled sample, with a warning that says why it is used."""
     warnings.warn(
-        f"{name} could not be downloaded ({str(reason).splitlines()[0]}). In its place you get the bundled sample: "
-        f"pictures drawn by this course's own model, not real ones. To fix it, connect to the internet and run this "
-        f"again, or copy the data set's raw files to {raw_folder(SOURCES[name], root)}.",
+        f"{name} is not to be had ({reason}), so the bundled sample stands in, pictures drawn by this course's own "
+        f"model, not real ones: for the real ones connect to the internet and run this again, or copy the data set's "
+        f"raw files to {raw_folder(SOURCES[name], root)}.",
         stacklevel=3,
     )
     return load_sample(name, split)

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # from Okabe and Ito's palette, distinct for colour-blind eyes
 TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-SAMPLE_NOTE = "bundled sample: drawn by this course's model, not real"
 
 
 class NotebookFigure(Figure):
@@ -72,10 +71,8 @@ def dataset_grid(dataset, rows: int = 3) -> Figure:
         [torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))]
     )
     pictures = dataset.images[chosen.T.reshape(-1)].float() / 255
-    note = f" ({SAMPLE_NOTE})" if dataset.is_sample else ""
-    return image_grid(
-        pictures, len(dataset.class_names), short_names(dataset.class_names), title=f"{TITLES[dataset.name]}{note}"
-    )
+    title = f"{TITLES[dataset.name]}{dataset.note}"
+    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=title)
 
 
 def short_names(names) -> list[str]:
@@ -83,7 +80,7 @@ def short_names(names) -> list[str]:
     return [name.replace(" ", "\n") for name in names]
 
 
-def loss_curve(losses: list[float], window: int = 100) -> Figure:
+def loss_curve(losses: list[float], window: int = 100, title: str = "Loss") -> Figure:
     """The loss of every step, and its running mean over the last `window` steps."""
     values = torch.tensor(losses)
     totals = torch.cat((torch.zeros(1), values.double().cumsum(0)))
@@ -94,12 +91,14 @@ def loss_curve(losses: list[float], window: int = 100) -> Figure:
     axes = figure.add_subplot()
     axes.plot(ends, values, color=BLUE, alpha=0.3, linewidth=0.8, label="each step")
     axes.plot(ends, means, color=BLUE, linewidth=2, label=f"mean of the last {window}")
-    axes.set(xlabel="training step", ylabel="mean squared error", yscale="log", title="Loss")
+    axes.set(xlabel="training step", ylabel="mean squared error", yscale="log", title=title)
     axes.legend(frameon=False)
     return figure
 
 
-def timestep_losses(losses: dict[str, torch.Tensor], num_train_timesteps: int = 1000) -> Figure:
+def timestep_losses(
+    losses: dict[str, torch.Tensor], num_train_timesteps: int = 1000, title: str = "Loss by timestep"
+) -> Figure:
     """Loss by band of timesteps, one line a model: `{"trained": tensor (bands,), ...}`."""
     figure = new_figure(7, 3.5)
     axes = figure.add_subplot()
@@ -109,7 +108,7 @@ def timestep_losses(losses: dict[str, torch.Tensor], num_train_timesteps: int = 
     axes.set(
         xlabel="timestep t (0: hardly any noise, 999: nothing but noise)", ylabel="mean squared error of the noise"
     )
-    axes.set(yscale="log", title="Loss by timestep")
+    axes.set(yscale="log", title=title)
     axes.legend(frameon=False)
     return figure
 

@@ -1,8 +1,12 @@
-"""What several tests share: a tiny data set and an untrained pipeline."""
+"""What several tests share: a tiny data set, an untrained pipeline and a web server."""
 
+import threading
+
+import mirrors
 import pytest
 import torch
 
+from course_utils import data
 from course_utils.data import SOURCES, ImageDataset
 from course_utils.model import ClassConditionedUnet
 from course_utils.pipeline import ClassConditionedPipeline
@@ -30,3 +34,28 @@ def tiny_model() -> ClassConditionedUnet:
 def tiny_pipe(tiny_model) -> ClassConditionedPipeline:
     scheduler = make_scheduler("dpmsolver++", "v_prediction")
     return ClassConditionedPipeline(tiny_model, scheduler, "mnist", num_inference_steps=2, guidance_scale=1.5)
+
+
+@pytest.fixture(scope="session")
+def web_server(tmp_path_factory):
+    """A web server that serves two tiny data sets, well or badly."""
+    with mirrors.Server(tmp_path_factory.mktemp("served")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.released.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def use_mirrors(web_server, tmp_path, monkeypatch):
+    """A function that puts the tiny data sets in the real ones' place, from mirrors that behave as it is told."""
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    web_server.requests.clear()
+
+    def use(*behaviours):
+        for name, source in mirrors.sources(web_server.mirrors(*behaviours)).items():
+            monkeypatch.setitem(data.SOURCES, name, source)
+
+    use("good")
+    return use

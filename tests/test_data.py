@@ -1,172 +1,263 @@
-import functools
-import gzip
-import hashlib
-import http.server
-import struct
+import os
+import shutil
+import tempfile
 import threading
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torchvision import datasets
+from mirrors import ARCHIVES, FILES, LOGIN_PAGE, NAMES, RAW
 
 from course_utils import data
-from course_utils.data import Source, default_root, load_dataset, load_sample, save_sample, scale_to_model
+from course_utils.data import default_root, load_dataset, load_sample, save_sample, scale_to_model
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def idx_images(count, shade):
-    return struct.pack(">IIII", 0x803, count, 28, 28) + bytes([shade]) * (count * 28 * 28)
-
-
-def idx_labels(count):
-    return struct.pack(">II", 0x801, count) + bytes(i % 10 for i in range(count))
+FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+OTHER = dict(zip(NAMES, reversed(NAMES)))
+SPLITS = {file: "train" if file.startswith("train") else "test" for file in FILES}
+EVERY_FILE = pytest.mark.parametrize("name, file", [(name, file) for name in NAMES for file in FILES])
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
+def raw_folder(root, name):
+    return root / FOLDERS[name] / "raw"
 
 
-@pytest.fixture
-def web_server(tmp_path):
-    """The address of a local web server that serves the folder tmp_path / "mirror"."""
-    handler = functools.partial(QuietHandler, directory=tmp_path / "mirror")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def put_good_files(root, name):
+    raw_folder(root, name).mkdir(parents=True)
+    for file, content in RAW[name].items():
+        (raw_folder(root, name) / file).write_bytes(content)
 
 
-@pytest.fixture
-def mirror(tmp_path, monkeypatch, web_server):
-    """Two tiny data sets in MNIST's format, served by a mirror of our own; returns their raw files."""
-    served = {}
-    for name, torchvision_class, shade in (
-        ("mnist", datasets.MNIST, 10),
-        ("fashion_mnist", datasets.FashionMNIST, 200),
-    ):
-        raw = dict(
-            zip(FILES, (idx_images(20, shade), idx_labels(20), idx_images(10, shade), idx_labels(10)), strict=True)
-        )
-        folder = tmp_path / "mirror" / name
-        folder.mkdir(parents=True)
-        resources = []
-        for file, content in raw.items():
-            zipped = folder / f"{file}.gz"
-            zipped.write_bytes(gzip.compress(content))
-            resources.append((zipped.name, hashlib.md5(zipped.read_bytes()).hexdigest()))
-        monkeypatch.setattr(torchvision_class, "mirrors", [f"{web_server}/{name}/"])
-        monkeypatch.setattr(torchvision_class, "resources", resources)
-        md5 = {file: hashlib.md5(content).hexdigest() for file, content in raw.items()}
-        source = data.SOURCES[name]
-        monkeypatch.setitem(data.SOURCES, name, Source(torchvision_class, source.class_names, md5))
-        served[name] = raw
-    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
-    return served
+def identities(folder):
+    """What changes when somebody writes to the files of a folder, or replaces them."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
 
 
-def raw_file(tmp_path, name, file):
-    return tmp_path / "data" / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name] / "raw" / file
+def left_over(root):
+    """Everything under a data folder that should not stay there."""
+    known = {".download.lock", *FILES, *(f"{file}.gz" for file in FILES)}
+    return [path for path in root.rglob("*") if path.name not in known and path.name not in (*FOLDERS.values(), "raw")]
 
 
-@pytest.mark.parametrize("name, shade", [("mnist", 10), ("fashion_mnist", 200)])
-def test_download_and_contract(mirror, name, shade):
+@pytest.mark.parametrize("name, shade, first", [("mnist", 10, 0), ("fashion_mnist", 200, 5)])
+def test_download_and_contract(use_mirrors, name, shade, first):
     ds = load_dataset(name)
-    assert (len(ds), ds.is_sample, ds.split, len(ds.class_names)) == (20, False, "train", 10)
+    assert (len(ds), ds.is_sample, ds.split, len(ds.class_names), ds.note) == (20, False, "train", 10, "")
     assert ds.images.shape == (20, 1, 28, 28) and ds.images.dtype == torch.uint8
     assert ds.labels.dtype == torch.int64
     image, label = ds[13]
-    assert image.shape == (1, 28, 28) and image.dtype == torch.float32 and label == 3 and isinstance(label, int)
-    assert image.mean().item() == pytest.approx(shade / 255)
+    assert image.shape == (1, 28, 28) and image.dtype == torch.float32 and isinstance(label, int)
+    assert label == (13 + first) % 10 and ds.images[0, 0, 0, 0] == shade
+    assert ds[0][0][0, 0, 0].item() == pytest.approx(shade / 255)
     assert len(load_dataset(name, "test")) == 10
 
 
+def folder_in_place(path, name):
+    path.unlink()
+    path.mkdir()
+
+
+def full_folder_in_place(path, name):
+    folder_in_place(path, name)
+    (path / "thesis.txt").write_text("years of work")
+
+
+def truncated_archive(path, name):
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(ARCHIVES[name][path.name][:-9])
+
+
+def other_archive(path, name):
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(ARCHIVES[OTHER[name]][path.name])
+
+
+def dangling_link(path, name):
+    path.unlink()
+    path.symlink_to(path.with_name("nowhere"))
+
+
 DAMAGES = {
-    "truncated": lambda content: content[:-7],
-    "empty": lambda content: b"",
-    "web page": lambda content: b"<!DOCTYPE html><html>Please log in</html>",
-    "garbage of the same size": lambda content: bytes(len(content)),
-    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "truncated": lambda path, name: path.write_bytes(path.read_bytes()[:-7]),
+    "empty": lambda path, name: path.write_bytes(b""),
+    "web page": lambda path, name: path.write_bytes(LOGIN_PAGE),
+    "garbage of the same size": lambda path, name: path.write_bytes(bytes(path.stat().st_size)),
+    "one bit": lambda path, name: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "too long": lambda path, name: path.write_bytes(path.read_bytes() + b"x"),
+    "the other data set's": lambda path, name: path.write_bytes(RAW[OTHER[name]][path.name]),
+    "missing": lambda path, name: path.unlink(),
+    "a folder": folder_in_place,
+    "a link to nowhere": dangling_link,
+    "a truncated archive": truncated_archive,
+    "the other data set's archive": other_archive,
 }
 
 
-@pytest.mark.parametrize("file", FILES)
+@EVERY_FILE
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_fetched_again(mirror, tmp_path, file, damage):
-    load_dataset("mnist")
-    path = raw_file(tmp_path, "mnist", file)
-    path.write_bytes(DAMAGES[damage](mirror["mnist"][file]))
-    assert not load_dataset("mnist").is_sample
-    assert path.read_bytes() == mirror["mnist"][file]
+def test_a_damaged_file_is_fetched_again_and_good_ones_are_left_alone(
+    use_mirrors, web_server, tmp_path, damage, name, file
+):
+    put_good_files(tmp_path / "data", name)
+    folder = raw_folder(tmp_path / "data", name)
+    good = {path: identity for path, identity in identities(folder).items() if path != file}
+    DAMAGES[damage](folder / file, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds = load_dataset(name, SPLITS[file])
+    assert not ds.is_sample and (folder / file).read_bytes() == RAW[name][file]
+    assert good.items() <= identities(folder).items()
+    assert [path.rpartition("/")[2] for path in web_server.requests] == [f"{file}.gz"]
+    assert left_over(tmp_path / "data") == []
 
 
-def test_files_of_the_other_data_set_are_noticed(mirror, tmp_path):
-    load_dataset("mnist")
-    path = raw_file(tmp_path, "mnist", FILES[0])
-    path.write_bytes(mirror["fashion_mnist"][FILES[0]])
-    assert load_dataset("mnist").images[0, 0, 0, 0] == 10
+@EVERY_FILE
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_without_a_network_the_sample_stands_in_and_good_files_survive(use_mirrors, tmp_path, damage, name, file):
+    use_mirrors("dropped")
+    put_good_files(tmp_path / "data", name)
+    folder = raw_folder(tmp_path / "data", name)
+    good = {path: identity for path, identity in identities(folder).items() if path != file}
+    DAMAGES[damage](folder / file, name)
+    with pytest.warns(UserWarning, match="bundled sample.*connect to the internet") as caught:
+        ds = load_dataset(name, SPLITS[file])
+    assert ds.is_sample and len(caught) == 1 and "\n" not in str(caught[0].message)
+    assert good.items() <= identities(folder).items()
+    assert left_over(tmp_path / "data") == []
+    other_split = "test" if SPLITS[file] == "train" else "train"
+    assert not load_dataset(name, other_split).is_sample  # its own files are good
 
 
-def test_good_files_are_left_alone_and_nothing_is_left_over(mirror, tmp_path):
-    load_dataset("mnist")
-    good, bad = (raw_file(tmp_path, "mnist", file) for file in FILES[:2])
-    before = good.stat().st_mtime_ns
-    bad.write_bytes(b"")
-    load_dataset("mnist")
-    assert good.stat().st_mtime_ns == before
-    assert sorted(path.name for path in good.parent.iterdir()) == sorted(FILES)
-    assert not [path for path in (tmp_path / "data").iterdir() if path.name.startswith(".incoming")]
+@EVERY_FILE
+def test_a_folder_that_holds_something_is_named_and_kept(use_mirrors, web_server, tmp_path, name, file):
+    put_good_files(tmp_path / "data", name)
+    path = raw_folder(tmp_path / "data", name) / file
+    full_folder_in_place(path, name)
+    with pytest.warns(UserWarning, match=f"{file} is a folder that holds something.*move it away.*bundled sample"):
+        assert load_dataset(name, SPLITS[file]).is_sample
+    assert (path / "thesis.txt").read_text() == "years of work" and web_server.requests == []
 
 
-def test_without_a_mirror_the_sample_stands_in_and_says_why(mirror, monkeypatch):
-    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.warns(UserWarning, match="bundled sample.*connect to the internet"):
-        ds = load_dataset("mnist")
-    assert ds.is_sample and len(ds) == 1600 and ds.images.shape[1:] == (1, 28, 28)
+@EVERY_FILE
+def test_a_good_archive_saves_the_download(use_mirrors, web_server, tmp_path, name, file):
+    put_good_files(tmp_path / "data", name)
+    path = raw_folder(tmp_path / "data", name) / file
+    path.write_bytes(b"")
+    path.with_name(f"{file}.gz").write_bytes(ARCHIVES[name][file])
+    assert not load_dataset(name, SPLITS[file]).is_sample
+    assert path.read_bytes() == RAW[name][file] and web_server.requests == []
 
 
-def test_without_a_mirror_good_files_survive(mirror, tmp_path, monkeypatch):
-    load_dataset("mnist")
-    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    raw_file(tmp_path, "mnist", FILES[0]).write_bytes(b"")
-    with pytest.warns(UserWarning, match="bundled sample"):
-        load_dataset("mnist")
-    for file in FILES[1:]:
-        assert raw_file(tmp_path, "mnist", file).read_bytes() == mirror["mnist"][file]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cache_of_an_old_torchvision_is_not_believed(use_mirrors, tmp_path, name):
+    put_good_files(tmp_path / "data", name)
+    processed = tmp_path / "data" / FOLDERS[name] / "processed"
+    processed.mkdir()
+    for file in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)), processed / file)
+    assert len(load_dataset(name)) == 20
 
 
-def test_a_mirror_with_wrong_files_is_not_believed(mirror, monkeypatch):
-    monkeypatch.setattr(datasets.MNIST, "mirrors", datasets.FashionMNIST.mirrors)
-    monkeypatch.setattr(datasets.MNIST, "resources", datasets.FashionMNIST.resources)
-    with pytest.warns(UserWarning, match="not the file it should be"):
-        assert load_dataset("mnist").is_sample
-
-
-def test_asking_from_several_threads_downloads_once(mirror, monkeypatch):
-    downloads, results = [], []
-    plain = datasets.MNIST.download
-    monkeypatch.setattr(datasets.MNIST, "download", lambda self: (downloads.append(1), plain(self)))
+def test_asking_from_several_threads_downloads_once(use_mirrors, web_server):
+    results = []
     threads = [threading.Thread(target=lambda: results.append(load_dataset("mnist"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(downloads) == 1
+    assert len(web_server.requests) == 4  # one for each file
     assert [len(ds) for ds in results] == [20] * 4 and not any(ds.is_sample for ds in results)
 
 
-def test_without_download_a_missing_file_is_named(mirror):
+def test_without_download_a_missing_file_is_named(use_mirrors):
     with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte"):
         load_dataset("mnist", download=False)
 
 
-def test_a_folder_that_cannot_be_written_to(mirror, tmp_path):
+on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions, and no such limits")
+
+
+@on_posix
+def test_a_disk_that_takes_no_more_leaves_no_half_file(use_mirrors, tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # less than the images have
+    try:
+        with pytest.warns(UserWarning, match="File too large.*bundled sample"):
+            assert load_dataset("mnist").is_sample
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(raw_folder(tmp_path / "data", "mnist").iterdir()) == []
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder of a user to whom permissions apply, also where the tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        yield folder
+    else:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+        yield folder
+        os.seteuid(0)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def make_read_only(root):
+    for path in [*root.rglob("*"), root]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+
+
+@on_posix
+@pytest.mark.parametrize("name", NAMES)
+def test_good_files_in_a_read_only_folder_are_enough(use_mirrors, unprivileged, name):
+    put_good_files(unprivileged, name)
+    make_read_only(unprivileged)
+    before = sorted(unprivileged.rglob("*"))
+    for split in ("train", "test"):
+        assert not load_dataset(name, split, root=unprivileged).is_sample
+    assert sorted(unprivileged.rglob("*")) == before
+
+
+@on_posix
+@EVERY_FILE
+def test_a_file_that_cannot_be_read_is_replaced(use_mirrors, unprivileged, name, file):
+    put_good_files(unprivileged, name)
+    (raw_folder(unprivileged, name) / file).chmod(0)
+    assert not load_dataset(name, SPLITS[file], root=unprivileged).is_sample
+    assert (raw_folder(unprivileged, name) / file).read_bytes() == RAW[name][file]
+
+
+@on_posix
+@EVERY_FILE
+def test_a_file_that_can_neither_be_read_nor_replaced(use_mirrors, unprivileged, name, file):
+    put_good_files(unprivileged, name)
+    make_read_only(unprivileged)
+    (raw_folder(unprivileged, name) / file).chmod(0)
+    with pytest.raises(OSError, match="^cannot write to .*name a folder that you may write to.$"):
+        load_dataset(name, SPLITS[file], root=unprivileged)
+
+
+@on_posix
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500])
+def test_an_unwritable_folder(use_mirrors, unprivileged, mode):
+    unprivileged.chmod(mode)
+    with pytest.raises(OSError, match="^cannot write to .*name a folder that you may write to.$"):
+        load_dataset("mnist", root=unprivileged)
+
+
+def test_a_file_where_the_folder_should_be(use_mirrors, tmp_path):
     (tmp_path / "file").write_text("a file where a folder should be")
-    with pytest.raises(OSError, match="cannot write to") as error:
-        load_dataset("mnist", root=tmp_path / "file")
-    assert "\n" not in str(error.value)
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="^cannot write to .*name a folder that you may write to.$") as error:
+            load_dataset("mnist", root=root)
+        assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "a file where a folder should be"
 
 
 def test_unknown_names():
@@ -176,7 +267,7 @@ def test_unknown_names():
         load_dataset("mnist", "validation")
 
 
-def test_root_comes_from_argument_then_environment_then_cache(mirror, tmp_path, monkeypatch):
+def test_root_comes_from_argument_then_environment_then_cache(use_mirrors, tmp_path, monkeypatch):
     load_dataset("mnist", root=tmp_path / "argument")
     assert (tmp_path / "argument" / "MNIST").is_dir() and not (tmp_path / "data").exists()
     monkeypatch.delenv("COURSE_DATA_DIR")
