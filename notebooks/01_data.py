@@ -65,7 +65,8 @@ dataset_grid(dataset, rows=4)
 # %% [markdown]
 # Those are handwritten digits, a column for each class. The first run downloads them (about 12 MB) and compares every
 # file with its known checksum; later runs read them from disk. Without a network you get a small stand-in that the
-# course's own model drew, and the figure says so.
+# course's own model drew, and the titles of the figures say so (that is what `dataset.note` is for; otherwise it is
+# empty).
 #
 # ## What is in it
 #
@@ -149,7 +150,7 @@ timesteps = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 800, 999])
 noise = torch.randn((10, 1, 28, 28), generator=torch.Generator().manual_seed(0))
 rows = [digits[[digit] * 10] for digit in (3, 5, 8)]  # the same digit ten times, (10, 1, 28, 28)
 spoilt = torch.stack([noise_scheduler.add_noise(row, noise[:1].expand_as(row), timesteps) for row in rows], dim=1)
-denoising_strip(spoilt, timesteps.tolist(), row_names=["3", "5", "8"], title="Timestep t")
+denoising_strip(spoilt, timesteps.tolist(), row_names=["3", "5", "8"], title=f"Timestep t{dataset.note}")
 
 # %% [markdown]
 # Look for the timestep at which you can no longer tell the 3 from the 5 and the 8. Up to there, the network can see
@@ -177,7 +178,7 @@ from course_utils.plotting import image_grid
 t = torch.randint(0, noise_scheduler.config.num_train_timesteps, (10,), generator=torch.Generator().manual_seed(1))
 noisy = noise_scheduler.add_noise(digits, noise, t)
 pairs = torch.cat((digits, noisy, noise)).clamp(-1, 1) / 2 + 0.5
-image_grid(pairs, 10, [f"t={step}" for step in t.tolist()], ["digit", "network sees", "should answer"])
+image_grid(pairs, 10, [f"t={step}" for step in t.tolist()], ["digit", "network sees", "should answer"], title=dataset.note)
 
 # %% [markdown]
 # **A departure from the example.** It draws timesteps with `torch.randint(0, 999, ...)`. The upper end is exclusive, so

@@ -143,12 +143,13 @@ torch.manual_seed(0)
 if train_here:
     config = TrainingConfig.fast(num_epochs=10, max_steps=settings.train_images // 64)
     run = train(ClassConditionedUnet.fast(), dataset, noise_scheduler, config, device=settings.device)
-    model, losses = run.model, run.losses
+    model, losses, title = run.model, run.losses, f"Loss{dataset.note}"
     print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
 else:
     model, losses = ClassConditionedPipeline.from_pretrained("mnist").unet.to(settings.device), bundled_losses("mnist")
+    title = "Loss, when the course's weights were trained"
 
-loss_curve(losses)
+loss_curve(losses, title=title)
 
 # %% [markdown]
 # The loss falls steeply, and then hardly at all. Is the network done after a few hundred steps? Far from it. Most of the
@@ -166,7 +167,8 @@ timestep_losses(
     {
         "before training": loss_by_timestep(untrained, noise_scheduler, dataset, images_per_band=50),
         "after training": loss_by_timestep(model, noise_scheduler, dataset, images_per_band=50),
-    }
+    },
+    title=f"Loss by timestep{dataset.note}",
 )
 
 # %% [markdown]

@@ -2,10 +2,10 @@
 
 import threading
 
-import mirrors
 import pytest
 import torch
 
+import mirrors
 from course_utils import data
 from course_utils.data import SOURCES, ImageDataset
 from course_utils.model import ClassConditionedUnet

@@ -94,13 +94,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def drip(self, archive):
         self.answer(archive[:5], length=len(archive))
         for byte in archive[5:]:
-            if self.server.released.wait(0.02):
+            if self.server.released.wait(0.1):
                 break
             self.wfile.write(bytes([byte]))
 
     def drip_headers(self, archive):
         self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Header: ")
-        while not self.server.released.wait(0.02):
+        while not self.server.released.wait(0.1):
             self.wfile.write(b"x")
 
     def slow(self, archive):

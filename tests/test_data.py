@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mirrors import ARCHIVES, FILES, LOGIN_PAGE, NAMES, RAW
 
 from course_utils import data
 from course_utils.data import default_root, load_dataset, load_sample, save_sample, scale_to_model
+from mirrors import ARCHIVES, FILES, LOGIN_PAGE, NAMES, RAW
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 OTHER = dict(zip(NAMES, reversed(NAMES)))
