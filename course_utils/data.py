@@ -204,7 +204,7 @@ def from_archive(path: Path, md5: str) -> bytes | None:
 def fall_back(name: str, split: str, root: Path, reason: Exception) -> ImageDataset:
     """The bundled sample, with a warning that says why it is used."""
     warnings.warn(
-        f"{name} is not to be had ({reason}), so the bundled sample stands in, pictures drawn by this course's own "
+        f"{name} could not be loaded ({reason}), so the bundled sample stands in, pictures drawn by this course's own "
         f"model, not real ones: for the real ones connect to the internet and run this again, or copy the data set's "
         f"raw files to {raw_folder(SOURCES[name], root)}.",
         stacklevel=3,

@@ -47,6 +47,15 @@ def test_sample_says_in_its_title_what_it_is():
     assert "not real" in plotting.dataset_grid(load_sample("mnist")).axes[0].get_title()
 
 
+def test_real_images_get_a_plain_title(stripes):
+    assert plotting.dataset_grid(stripes).axes[0].get_title() == "MNIST"
+
+
+def test_losses_take_a_title():
+    assert plotting.loss_curve([1.0], title="Mine").axes[0].get_title() == "Mine"
+    assert plotting.timestep_losses({"a": torch.ones(3)}, title="Mine").axes[0].get_title() == "Mine"
+
+
 def test_confusion_counts_percent_of_a_row():
     texts = [text.get_text() for text in plotting.confusion([[3, 1], [0, 2]], ["a", "b"]).axes[0].texts]
     assert texts == ["75", "25", "100"]
