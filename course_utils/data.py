@@ -95,7 +95,7 @@ def load_dataset(name: str, split: str = "train", root=None, download: bool = Tr
 
     Every raw file is compared with its known checksum before use; a damaged one is fetched again, and the other
     split's files with it. When that fails, the sample bundled with the course stands in, with a warning that says why.
-    A mirror that keeps silent is given up after `downloads.TIMEOUT` seconds, so that is half a minute at most.
+    A mirror that keeps silent is given up after `downloads.TIMEOUT` seconds: with two mirrors, half a minute.
 
     Args:
         name: "mnist" or "fashion_mnist".

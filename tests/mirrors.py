@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 from course_utils import data
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SPLITS = dict(zip(FILES, ("train", "train", "test", "test")))
 NAMES = ("mnist", "fashion_mnist")
+FOLDERS = dict(zip(NAMES, ("MNIST", "FashionMNIST")))
+EVERY_FILE = [(name, file) for name in NAMES for file in FILES]
 LOGIN_PAGE = b"<!DOCTYPE html><html>Please log in</html>"
 
 
@@ -44,6 +47,20 @@ def sources(mirrors: dict[str, tuple[str, ...]]) -> dict[str, data.Source]:
         )
         for name in NAMES
     }
+
+
+def put_good_files(root, name: str):
+    """Fill a data folder with the raw files of a data set; returns the folder that they are in."""
+    folder = root / FOLDERS[name] / "raw"
+    folder.mkdir(parents=True)
+    for file, content in RAW[name].items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def identities(folder) -> dict[str, tuple[int, int]]:
+    """What changes when somebody writes to the files of a folder, or replaces them."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -11,27 +11,10 @@ import torch
 
 from course_utils import data
 from course_utils.data import default_root, load_dataset, load_sample, save_sample, scale_to_model
-from mirrors import ARCHIVES, FILES, LOGIN_PAGE, NAMES, RAW
+from mirrors import ARCHIVES, EVERY_FILE, FILES, FOLDERS, LOGIN_PAGE, NAMES, RAW, SPLITS, identities, put_good_files
 
-FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 OTHER = dict(zip(NAMES, reversed(NAMES)))
-SPLITS = {file: "train" if file.startswith("train") else "test" for file in FILES}
-EVERY_FILE = pytest.mark.parametrize("name, file", [(name, file) for name in NAMES for file in FILES])
-
-
-def raw_folder(root, name):
-    return root / FOLDERS[name] / "raw"
-
-
-def put_good_files(root, name):
-    raw_folder(root, name).mkdir(parents=True)
-    for file, content in RAW[name].items():
-        (raw_folder(root, name) / file).write_bytes(content)
-
-
-def identities(folder):
-    """What changes when somebody writes to the files of a folder, or replaces them."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
+every_file = pytest.mark.parametrize("name, file", EVERY_FILE)
 
 
 def left_over(root):
@@ -94,13 +77,12 @@ DAMAGES = {
 }
 
 
-@EVERY_FILE
+@every_file
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_fetched_again_and_good_ones_are_left_alone(
     use_mirrors, web_server, tmp_path, damage, name, file
 ):
-    put_good_files(tmp_path / "data", name)
-    folder = raw_folder(tmp_path / "data", name)
+    folder = put_good_files(tmp_path / "data", name)
     good = {path: identity for path, identity in identities(folder).items() if path != file}
     DAMAGES[damage](folder / file, name)
     with warnings.catch_warnings():
@@ -112,12 +94,11 @@ def test_a_damaged_file_is_fetched_again_and_good_ones_are_left_alone(
     assert left_over(tmp_path / "data") == []
 
 
-@EVERY_FILE
+@every_file
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_without_a_network_the_sample_stands_in_and_good_files_survive(use_mirrors, tmp_path, damage, name, file):
     use_mirrors("dropped")
-    put_good_files(tmp_path / "data", name)
-    folder = raw_folder(tmp_path / "data", name)
+    folder = put_good_files(tmp_path / "data", name)
     good = {path: identity for path, identity in identities(folder).items() if path != file}
     DAMAGES[damage](folder / file, name)
     with pytest.warns(UserWarning, match="bundled sample.*connect to the internet") as caught:
@@ -129,20 +110,18 @@ def test_without_a_network_the_sample_stands_in_and_good_files_survive(use_mirro
     assert not load_dataset(name, other_split).is_sample  # its own files are good
 
 
-@EVERY_FILE
+@every_file
 def test_a_folder_that_holds_something_is_named_and_kept(use_mirrors, web_server, tmp_path, name, file):
-    put_good_files(tmp_path / "data", name)
-    path = raw_folder(tmp_path / "data", name) / file
+    path = put_good_files(tmp_path / "data", name) / file
     full_folder_in_place(path, name)
     with pytest.warns(UserWarning, match=f"{file} is a folder that holds something.*move it away.*bundled sample"):
         assert load_dataset(name, SPLITS[file]).is_sample
     assert (path / "thesis.txt").read_text() == "years of work" and web_server.requests == []
 
 
-@EVERY_FILE
+@every_file
 def test_a_good_archive_saves_the_download(use_mirrors, web_server, tmp_path, name, file):
-    put_good_files(tmp_path / "data", name)
-    path = raw_folder(tmp_path / "data", name) / file
+    path = put_good_files(tmp_path / "data", name) / file
     path.write_bytes(b"")
     path.with_name(f"{file}.gz").write_bytes(ARCHIVES[name][file])
     assert not load_dataset(name, SPLITS[file]).is_sample
@@ -189,7 +168,7 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(use_mirrors, tmp_path):
             assert load_dataset("mnist").is_sample
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(raw_folder(tmp_path / "data", "mnist").iterdir()) == []
+    assert list((tmp_path / "data" / "MNIST" / "raw").iterdir()) == []
 
 
 @pytest.fixture
@@ -225,20 +204,20 @@ def test_good_files_in_a_read_only_folder_are_enough(use_mirrors, unprivileged, 
 
 
 @on_posix
-@EVERY_FILE
+@every_file
 def test_a_file_that_cannot_be_read_is_replaced(use_mirrors, unprivileged, name, file):
-    put_good_files(unprivileged, name)
-    (raw_folder(unprivileged, name) / file).chmod(0)
+    path = put_good_files(unprivileged, name) / file
+    path.chmod(0)
     assert not load_dataset(name, SPLITS[file], root=unprivileged).is_sample
-    assert (raw_folder(unprivileged, name) / file).read_bytes() == RAW[name][file]
+    assert path.read_bytes() == RAW[name][file]
 
 
 @on_posix
-@EVERY_FILE
+@every_file
 def test_a_file_that_can_neither_be_read_nor_replaced(use_mirrors, unprivileged, name, file):
-    put_good_files(unprivileged, name)
+    path = put_good_files(unprivileged, name) / file
     make_read_only(unprivileged)
-    (raw_folder(unprivileged, name) / file).chmod(0)
+    path.chmod(0)
     with pytest.raises(OSError, match="^cannot write to .*name a folder that you may write to.$"):
         load_dataset(name, SPLITS[file], root=unprivileged)
 

@@ -12,11 +12,7 @@ import pytest
 from course_utils import data, downloads
 from course_utils.data import load_dataset
 from course_utils.downloads import fetch, unpack
-from mirrors import FILES, NAMES, RAW
-
-FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-SPLITS = {file: "train" if file.startswith("train") else "test" for file in FILES}
-EVERY_FILE = [(name, file) for name in NAMES for file in FILES]
+from mirrors import EVERY_FILE, FILES, FOLDERS, NAMES, RAW, SPLITS, identities, put_good_files
 
 # How a mirror may fail, and what the learner reads about it.
 FAULTS = {
@@ -61,19 +57,11 @@ def all_but_one(use_mirrors, impatient, tmp_path):
     """A function that puts all files of a data set in place but one; it returns the folder and what the others are."""
 
     def put(name, missing):
-        folder = tmp_path / "data" / FOLDERS[name] / "raw"
-        folder.mkdir(parents=True)
-        for file in FILES:
-            if file != missing:
-                (folder / file).write_bytes(RAW[name][file])
+        folder = put_good_files(tmp_path / "data", name)
+        (folder / missing).unlink()
         return folder, identities(folder)
 
     return put
-
-
-def identities(folder):
-    """What changes when somebody writes to the files of a folder, or replaces them."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
 @every_case
