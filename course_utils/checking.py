@@ -97,7 +97,7 @@ def check_data() -> Iterator[str]:
             yield f"{name}: {len(load_dataset(name, root=root, download=False)):,} images in {root}"
         except FileNotFoundError:
             make_writable_folder(root)
-            if answers(SOURCES[name].torchvision_class.mirrors):
+            if answers(SOURCES[name].mirrors):
                 yield f"{name} will be downloaded to {root} when it is first asked for"
             else:
                 yield f"{name} cannot be downloaded now: {len(load_sample(name)):,} bundled sample pictures stand in"
