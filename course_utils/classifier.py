@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from course_utils.data import load_dataset, scale_to_model
-from course_utils.model import PRETRAINED_FOLDER, StrictModel
+from course_utils.loading import StrictModel, check_whole_number, quoted
+from course_utils.model import PRETRAINED_FOLDER
 from course_utils.settings import best_device
 
 FEATURES = 64
@@ -57,6 +58,11 @@ class Classifier(StrictModel):
     @register_to_config
     def __init__(self, num_classes: int = 10, widths: tuple[int, ...] = (24, 48, 96)):
         super().__init__()
+        check_whole_number("num_classes", num_classes, 1, 1000)
+        if not isinstance(widths, (list, tuple)) or len(widths) != 3:
+            raise ValueError(f"widths is {quoted(widths)}, expected a list of three, one for each level.")
+        for width in widths:
+            check_whole_number("a width in widths", width, 1, 1024)
         narrow, middle, wide = widths
         self.layers = nn.Sequential(
             ConvBlock(1, narrow), nn.MaxPool2d(2),  # (B, 24, 14, 14)

@@ -1,17 +1,16 @@
 """The network: a `UNet2DModel` that is told which class to draw."""
 
 import copy
-import json
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNet2DModel
+from diffusers import UNet2DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+
+from course_utils.loading import StrictModel, check_whole_number, quoted
 
 PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"  # the weights that come with the course
 CONDITIONINGS = ("embedding", "one_hot", "time")
@@ -31,56 +30,21 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
         ValueError: for anything that is not whole numbers in range, in one dimension, at least one of them.
     """
     wanted = f"expected whole numbers from 0 to {num_classes - 1}, such as [3, 3, 7]"
-    try:
-        labels = torch.as_tensor(class_labels)
+    try:  # as a list, NumPy's other integers, byte orders and strides are no different
+        labels = torch.as_tensor(class_labels.tolist() if isinstance(class_labels, np.ndarray) else class_labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"class_labels is {class_labels!r}, which is not a list of numbers: {wanted}.") from error
+        raise ValueError(f"class_labels is {quoted(class_labels)}, which is not a list of numbers: {wanted}.") from error
     if labels.ndim == 0:
         labels = labels[None]
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"class_labels has shape {tuple(labels.shape)}, expected (N,) with N at least 1: {wanted}.")
     if labels.dtype == torch.bool or labels.is_complex():
         raise ValueError(f"class_labels has dtype {labels.dtype}: {wanted}.")
-    fits = (labels == labels.round()) if labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
-    fits &= (labels >= 0) & (labels < num_classes)
+    whole = labels.long()
+    fits = (whole == labels if labels.is_floating_point() else True) & (whole >= 0) & (whole < num_classes)
     if not fits.all():
         raise ValueError(f"class_labels contains {labels[~fits][0].item()}: {wanted}.")
-    return labels.long()
-
-
-class StrictModel(ModelMixin, ConfigMixin):
-    """A diffusers model that loads from a local folder of safetensors only, and only when everything fits."""
-
-    @classmethod
-    def from_pretrained(cls, folder) -> "StrictModel":
-        """Load what `save_pretrained` wrote; the model comes back in eval mode.
-
-        Args:
-            folder: holds `config.json` and `diffusion_pytorch_model.safetensors`. Nothing else is opened, nothing in
-                them is executed, and no network is asked.
-
-        Raises:
-            FileNotFoundError: if the folder does not hold both files.
-            ValueError: if they are damaged or do not fit together.
-        """
-        config_file, weights_file = (Path(folder) / name for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME))
-        for file in (config_file, weights_file):
-            if not file.is_file():
-                raise FileNotFoundError(
-                    f"{folder} holds no {file.name}: give a folder that save_pretrained has written."
-                )
-        try:
-            config = json.loads(config_file.read_text())
-            if not isinstance(config, dict):
-                raise ValueError(f"{config_file.name} holds no settings")
-            model = cls.from_config(config)
-            model.load_state_dict(load_file(weights_file))
-        except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"the weights in {folder} are damaged or do not fit ({reason}): copy or train them again."
-            ) from error
-        return model.eval()
+    return whole
 
 
 class ClassConditionedUnet(StrictModel):
@@ -126,10 +90,7 @@ class ClassConditionedUnet(StrictModel):
         sample_size: int = 28,
     ):
         super().__init__()
-        check_architecture(
-            num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups
-        )
-        check_sample_size(sample_size, len(block_out_channels))
+        check_architecture(self.config)
         rows = num_classes + unconditional  # the "no class" row comes last
         class_channels = {"embedding": class_emb_size, "one_hot": num_classes, "time": 0}[conditioning]
         if conditioning == "embedding":
@@ -269,44 +230,62 @@ class ClassConditionedUnet(StrictModel):
         return self.model(net_input, t).sample  # (B, 1, 28, 28)
 
 
-def check_architecture(
-    num_classes, class_emb_size, conditioning, block_out_channels, layers_per_block, norm_num_groups
-):
+def check_architecture(config):
     """Refuse, before anything is allocated, sizes that make no network for 28x28 images.
 
-    Raises:
-        ValueError: with what was found and what was expected.
-    """
-    if conditioning not in CONDITIONINGS:
-        raise ValueError(f"conditioning is {conditioning!r}, expected one of {', '.join(map(repr, CONDITIONINGS))}.")
-    bounds = {
-        "num_classes": (num_classes, 1000),
-        "class_emb_size": (class_emb_size, 512),
-        "layers_per_block": (layers_per_block, 8),
-    }
-    for name, (value, largest) in bounds.items():
-        if not isinstance(value, int) or not 1 <= value <= largest:
-            raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}.")
-    widths = list(block_out_channels)
-    if not 1 <= len(widths) <= 3:
-        raise ValueError(f"block_out_channels is {widths}, expected 1 to 3 widths: 28 can be halved only twice.")
-    if any(not isinstance(width, int) or not 1 <= width <= 1024 for width in widths):
-        raise ValueError(f"block_out_channels is {widths}, expected whole numbers from 1 to 1024.")
-    if not isinstance(norm_num_groups, int) or norm_num_groups < 1 or any(width % norm_num_groups for width in widths):
-        raise ValueError(f"norm_num_groups is {norm_num_groups!r}, expected a divisor of every width in {widths}.")
-
-
-def check_sample_size(sample_size, levels: int):
-    """Refuse a size that cannot be halved once for each level after the first.
+    Args:
+        config: the arguments of `ClassConditionedUnet` by name, as its `config` holds them.
 
     Raises:
         ValueError: with what was found and what was expected.
     """
-    step = 2 ** (levels - 1)
-    if isinstance(sample_size, bool) or not isinstance(sample_size, int) or not 1 <= sample_size <= 256:
-        raise ValueError(f"sample_size is {sample_size!r}, expected a whole number from 1 to 256.")
-    if sample_size % step:
-        raise ValueError(f"sample_size is {sample_size}, expected a multiple of {step} for {levels} levels.")
+    if config["conditioning"] not in CONDITIONINGS:
+        expected = ", ".join(map(repr, CONDITIONINGS))
+        raise ValueError(f"conditioning is {quoted(config['conditioning'])}, expected one of {expected}.")
+    for name, largest in (("num_classes", 1000), ("class_emb_size", 512), ("layers_per_block", 8)):
+        check_whole_number(name, config[name], 1, largest)
+    for name in ("unconditional", "zero_init"):
+        if not isinstance(config[name], bool):
+            raise ValueError(f"{name} is {quoted(config[name])}, expected True or False.")
+    check_levels(config["block_out_channels"], config["attention_levels"])
+    check_divisions(config)
+
+
+def check_levels(widths, attention_levels):
+    """Refuse widths that are too many or too large, and attention at levels that no network has.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if not isinstance(widths, (list, tuple)) or not 1 <= len(widths) <= 3:
+        raise ValueError(
+            f"block_out_channels is {quoted(widths)}, expected a list of 1 to 3 widths: 28 can be halved only twice."
+        )
+    for width in widths:
+        check_whole_number("a width in block_out_channels", width, 1, 1024)
+    if not isinstance(attention_levels, (list, tuple)) or len(attention_levels) > 3:
+        raise ValueError(f"attention_levels is {quoted(attention_levels)}, expected a list of at most 3 levels.")
+    for level in attention_levels:
+        check_whole_number("a level in attention_levels", level, 0, 2)
+
+
+def check_divisions(config):
+    """Refuse groups that do not divide every width, a picture that cannot be halved, and too wide attention heads.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    widths, groups = list(config["block_out_channels"]), config["norm_num_groups"]
+    check_whole_number("norm_num_groups", groups, 1, max(widths))
+    if any(width % groups for width in widths):
+        raise ValueError(f"norm_num_groups is {groups}, expected a divisor of every width in {widths}.")
+    size, step = config["sample_size"], 2 ** (len(widths) - 1)
+    check_whole_number("sample_size", size, 1, 256)
+    if size % step:
+        raise ValueError(f"sample_size is {size}, expected a multiple of {step} for {len(widths)} levels.")
+    attended = {level for level in config["attention_levels"] if level < len(widths)} | {len(widths) - 1}
+    narrowest = min(widths[level] for level in attended)  # the middle, after the last level, always has attention
+    check_whole_number("attention_head_dim", config["attention_head_dim"], 1, narrowest)
 
 
 def zero_residual_branches(unet: UNet2DModel):

@@ -1,5 +1,6 @@
 """Network and sampler in one object: labels in, pictures out."""
 
+import inspect
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from course_utils.data import SOURCES
 from course_utils.files import make_writable_folder
+from course_utils.loading import check_settings, in_one_line, quoted, read_settings
 from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
 from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
@@ -19,6 +21,23 @@ BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
 TRAINING_REPORT = "training.json"
 SAVED_DEFAULTS = ("dataset", "num_inference_steps", "guidance_scale")  # they travel with the weights
 OUTPUT_TYPES = ("pil", "np", "pt")
+INDEX_FILE, SCHEDULER_FILE = "model_index.json", "scheduler/scheduler_config.json"
+DOWNLOADED = (
+    INDEX_FILE,
+    SCHEDULER_FILE,
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "README.md",
+)
+# What a saved scheduler may say beside its class's defaults.
+SCHEDULER_CHOICES = {
+    "num_train_timesteps": range(1, 10_001),
+    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction"),
+    "timestep_spacing": ("leading", "linspace", "trailing"),
+    "thresholding": (True, False),
+    "clip_sample": (True, False),
+}
 
 
 class ClassConditionedPipeline(DiffusionPipeline):
@@ -29,15 +48,18 @@ class ClassConditionedPipeline(DiffusionPipeline):
         scheduler: a scheduler of `make_scheduler` with the prediction type that the network was trained with.
         dataset: "mnist" or "fashion_mnist"; it decides the class names and who judges the pictures.
         num_inference_steps, guidance_scale: what is used when a call names none; they are saved with the weights.
+
+    Raises:
+        ValueError: for an unknown data set, or defaults that could draw nothing.
     """
 
     def __init__(
         self, unet, scheduler, dataset: str = "mnist", num_inference_steps: int = 10, guidance_scale: float = 1.0
     ):
         super().__init__()
-        if dataset not in SOURCES:
-            raise ValueError(f"unknown data set {dataset!r}: expected one of {', '.join(map(repr, SOURCES))}.")
-        check_sampling(scheduler, num_inference_steps, guidance_scale)
+        check_defaults(scheduler, dataset, num_inference_steps, guidance_scale)
+        if guidance_scale != 1:
+            _ = unet.null_label  # says so now, not at the first picture, if there is no "no class"
         self.register_modules(unet=unet.eval(), scheduler=scheduler)
         self.register_to_config(dataset=dataset, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
 
@@ -106,19 +128,42 @@ class ClassConditionedPipeline(DiffusionPipeline):
             ValueError: if they are damaged.
         """
         folder = find_weights(str(name))
-        if not (folder / "model_index.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no model_index.json: give a folder that save_pretrained has written."
-            )
-        unet = ClassConditionedUnet.from_pretrained(folder / "unet")
         try:
-            index = json.loads((folder / "model_index.json").read_text())
-            defaults = {key: index[key] for key in SAVED_DEFAULTS}
-            return cls(unet, load_scheduler(folder / "scheduler" / "scheduler_config.json"), **defaults)
-        except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-            raise ValueError(
-                f"the settings in {folder} are damaged or missing ({error}): copy or train them again."
-            ) from error
+            index, scheduler = read_settings(folder / INDEX_FILE), load_scheduler(folder / SCHEDULER_FILE)
+            check_index(index, cls.__name__, scheduler)
+        except ValueError as error:
+            reason = in_one_line(error)
+            raise ValueError(f"the settings in {folder} are damaged ({reason}): copy or train them again.") from error
+        unet = ClassConditionedUnet.from_pretrained(folder / "unet")
+        return cls(unet, scheduler, **{name: index[name] for name in SAVED_DEFAULTS})
+
+
+def check_defaults(scheduler, dataset, num_inference_steps, guidance_scale):
+    """Refuse an unknown data set and impossible defaults.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if not isinstance(dataset, str) or dataset not in SOURCES:
+        raise ValueError(f"unknown data set {quoted(dataset)}: expected one of {', '.join(map(repr, SOURCES))}.")
+    check_sampling(scheduler, num_inference_steps, guidance_scale)
+
+
+def check_index(index: dict, class_name: str, scheduler):
+    """Refuse a `model_index.json` of another pipeline or of other parts; no class that it names is ever imported.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    parts = {
+        "unet": [ClassConditionedUnet.__module__, ClassConditionedUnet.__name__],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+    }
+    check_settings(index, class_name, (*parts, *SAVED_DEFAULTS))
+    for name, expected in parts.items():
+        if index.get(name) != expected:
+            raise ValueError(f"{name} is {quoted(index.get(name))}, expected {expected}")
+    check_defaults(scheduler, *(index.get(name) for name in SAVED_DEFAULTS))
 
 
 def find_weights(name: str) -> Path:
@@ -135,7 +180,7 @@ def find_weights(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"there are no weights called {name!r} and no such folder: {known}.")
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(f"there is no folder {name!r}, and the Hub gave no such weights: {known}.") from error
 
@@ -154,9 +199,33 @@ def bundled_losses(name: str) -> list[float]:
 
 
 def load_scheduler(file: Path):
-    """Make a scheduler from its saved settings; only the course's own kinds are known."""
-    config = json.loads(file.read_text())
-    kinds = {scheduler_class.__name__: scheduler_class for scheduler_class, _ in SCHEDULERS.values()}
-    if config.get("_class_name") not in kinds:
-        raise ValueError(f"unknown scheduler {config.get('_class_name')!r}, expected one of {', '.join(kinds)}")
-    return kinds[config["_class_name"]].from_config(config)
+    """Make a scheduler from its saved settings; only the course's own kinds are known, and little may be changed.
+
+    Raises:
+        OSError: if the file is not there or cannot be read.
+        ValueError: for another kind of scheduler, or settings that it would not be safe or useful to follow.
+    """
+    settings = read_settings(file)
+    kinds = {kind.__name__: kind for kind, _ in SCHEDULERS.values()}
+    name = settings.get("_class_name")
+    if not isinstance(name, str) or name not in kinds:
+        raise ValueError(f"unknown scheduler {quoted(name)}, expected one of {', '.join(kinds)}")
+    own = inspect.signature(kinds[name]).parameters
+    # One kind made from another's settings (`from_config`) keeps what it does not know, and does not follow it.
+    others = {setting for kind in kinds.values() for setting in inspect.signature(kind).parameters}
+    check_settings(settings, name, (*own, *sorted(others - set(own))))
+    followed = {setting: value for setting, value in settings.items() if setting in own}
+    for setting, value in followed.items():
+        check_choice(setting, value, own[setting].default)
+    return kinds[name](**followed)
+
+
+def check_choice(setting: str, value, default):
+    """Refuse a scheduler's setting that is neither the default nor one of the choices.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    choices = SCHEDULER_CHOICES.get(setting, (default,))
+    if type(value) is not type(choices[0]) or value not in choices:
+        raise ValueError(f"{setting} is {quoted(value)}, expected one of {quoted(choices)}")

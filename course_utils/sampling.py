@@ -6,6 +6,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from tqdm import tqdm
 
+from course_utils.loading import check_whole_number, quoted
 from course_utils.model import check_class_labels
 
 COSINE_SCHEDULE = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
@@ -16,6 +17,7 @@ SCHEDULERS = {
     "dpmsolver++": (DPMSolverMultistepScheduler, dict(timestep_spacing="trailing", thresholding=True)),
     "unipc": (UniPCMultistepScheduler, dict(timestep_spacing="trailing", thresholding=True)),
 }
+LARGEST_BATCH = 100_000
 CPU_BATCH, GPU_BATCH = 64, 500  # on a CPU larger batches fall out of its cache and take longer a picture
 
 
@@ -31,10 +33,10 @@ def make_scheduler(name: str = "ddpm", prediction_type: str = "epsilon"):
     Raises:
         ValueError: for an unknown name or prediction type.
     """
-    if name not in SCHEDULERS:
-        raise ValueError(f"unknown scheduler {name!r}: expected one of {', '.join(map(repr, SCHEDULERS))}.")
+    if not isinstance(name, str) or name not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {quoted(name)}: expected one of {', '.join(map(repr, SCHEDULERS))}.")
     if prediction_type not in ("epsilon", "v_prediction"):
-        raise ValueError(f"unknown prediction_type {prediction_type!r}: expected 'epsilon' or 'v_prediction'.")
+        raise ValueError(f"unknown prediction_type {quoted(prediction_type)}: expected 'epsilon' or 'v_prediction'.")
     scheduler_class, options = SCHEDULERS[name]
     return scheduler_class(**COSINE_SCHEDULE, **options, prediction_type=prediction_type)
 
@@ -70,11 +72,14 @@ def sample(
         float32 (N, 1, 28, 28) in [-1, 1], on the CPU; of another size, where the model's `sample_size` is another.
 
     Raises:
-        ValueError: for bad labels, steps, guidance or batch size.
+        ValueError: for bad labels, steps, guidance, generator or batch size.
+        FloatingPointError: if the network's numbers are no longer finite.
     """
     labels = check_class_labels(class_labels, model.config.num_classes)
     batch_size = (CPU_BATCH if model.device.type == "cpu" else GPU_BATCH) if batch_size is None else batch_size
     check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_size)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator is {quoted(generator)}, expected a torch.Generator, or None for the global one.")
     if guidance_scale != 1:
         _ = model.null_label  # says so now, in one sentence, if the network knows no "no class"
     seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device if generator else None)
@@ -87,7 +92,13 @@ def sample(
                 if callback is not None:
                     callback(step, x)
             pictures.append(x.clamp(-1, 1).float().cpu())
-    return torch.cat(pictures).clone()
+    drawn = torch.cat(pictures).clone()
+    if not drawn.isfinite().all():
+        raise FloatingPointError(
+            "the network drew numbers that are no longer finite: its weights are damaged or its training diverged, so "
+            "copy or train them again."
+        )
+    return drawn
 
 
 def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale, generators):
@@ -131,16 +142,8 @@ def check_sampling(noise_scheduler, num_inference_steps, guidance_scale, batch_s
     Raises:
         ValueError: with what was found and what was expected.
     """
-    largest = noise_scheduler.config.num_train_timesteps
-    if (
-        isinstance(num_inference_steps, bool)
-        or not isinstance(num_inference_steps, int)
-        or not 1 <= num_inference_steps <= largest
-    ):
-        raise ValueError(
-            f"num_inference_steps is {num_inference_steps!r}, expected a whole number from 1 to {largest}."
-        )
-    if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale <= 20:
-        raise ValueError(f"guidance_scale is {guidance_scale!r}, expected a number from 0 to 20 (1 is off).")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}, expected a whole number of at least 1.")
+    check_whole_number("num_inference_steps", num_inference_steps, 1, noise_scheduler.config.num_train_timesteps)
+    is_number = isinstance(guidance_scale, (int, float)) and not isinstance(guidance_scale, bool)
+    if not is_number or not 0 <= guidance_scale <= 20:
+        raise ValueError(f"guidance_scale is {quoted(guidance_scale)}, expected a number from 0 to 20 (1 is off).")
+    check_whole_number("batch_size", batch_size, 1, LARGEST_BATCH)
