@@ -33,7 +33,9 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
     try:  # as a list, NumPy's other integers, byte orders and strides are no different
         labels = torch.as_tensor(class_labels.tolist() if isinstance(class_labels, np.ndarray) else class_labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"class_labels is {quoted(class_labels)}, which is not a list of numbers: {wanted}.") from error
+        raise ValueError(
+            f"class_labels is {quoted(class_labels)}, which is not a list of numbers: {wanted}."
+        ) from error
     if labels.ndim == 0:
         labels = labels[None]
     if labels.ndim != 1 or len(labels) == 0:

@@ -31,7 +31,6 @@ DOWNLOADED = (
 )
 # What a saved scheduler may say beside its class's defaults.
 SCHEDULER_CHOICES = {
-    "num_train_timesteps": range(1, 10_001),
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "prediction_type": ("epsilon", "v_prediction"),
     "timestep_spacing": ("leading", "linspace", "trailing"),

@@ -104,7 +104,7 @@ def sample(
 def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale, generators):
     """Yield the pictures after each step: (B, 1, 28, 28) from noise to ink."""
     scheduler = noise_scheduler.from_config(noise_scheduler.config)  # set_timesteps changes it: use a copy
-    scheduler.set_timesteps(num_inference_steps)
+    set_timesteps(scheduler, num_inference_steps)
     takes_generator = isinstance(scheduler, DDPMScheduler)  # the only one here that adds noise while it samples
     shape = (1, model.config.sample_size, model.config.sample_size)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(model.device)
@@ -114,6 +114,25 @@ def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale,
         prediction = predict(model, scheduler.scale_model_input(x, t), t, labels, guidance_scale)
         x = scheduler.step(prediction, t, x, **(dict(generator=generators) if takes_generator else {})).prev_sample
         yield x
+
+
+def set_timesteps(scheduler, num_inference_steps: int):
+    """Choose the timesteps to sample at: exactly as many as asked for.
+
+    For some counts, such as 61, diffusers' rounding of "trailing" timesteps adds one too many, at t = -1: drop it.
+
+    Raises:
+        ValueError: if the scheduler's spacing does not give so many different timesteps.
+    """
+    scheduler.set_timesteps(num_inference_steps)
+    scheduler.timesteps = scheduler.timesteps[:num_inference_steps]
+    if hasattr(scheduler, "sigmas"):  # the solvers' noise levels: one a timestep, and the last one, without noise
+        scheduler.sigmas = torch.cat((scheduler.sigmas[:num_inference_steps], scheduler.sigmas[-1:]))
+    if len(scheduler.timesteps.unique()) < num_inference_steps:
+        spacing = scheduler.config.timestep_spacing
+        raise ValueError(
+            f"there are no {num_inference_steps} different timesteps with {spacing!r} spacing: take fewer."
+        )
 
 
 def predict(model, x, t, labels, guidance_scale):

@@ -9,7 +9,6 @@ import time
 import ipywidgets
 import torch
 from PIL import Image as PILImage
-from traitlets import link
 
 from course_utils.data import scale_to_model
 from course_utils.pipeline import SAVED_DEFAULTS
@@ -17,7 +16,49 @@ from course_utils.pipeline import SAVED_DEFAULTS
 PIXEL = 8  # screen pixels for one pixel of a picture
 
 
-class ClassPicker(ipywidgets.VBox):
+class LivePanel(ipywidgets.VBox):
+    """A panel whose picture follows its controls; the last value wins, whichever threads the events come on.
+
+    Events may come faster than pictures can be drawn, and on other threads than cells do. One thread at a time draws,
+    from what the controls say when it begins, until they say nothing new; an event that comes too late to matter finds
+    its work done.
+
+    A panel has `wanted()`, what its controls say as a tuple, and `show(*wanted)`, which draws it.
+    """
+
+    def __init__(self, children):
+        super().__init__(children)
+        self.turn = threading.RLock()  # the same thread may come again: an observer of the picture may move the slider
+        self.drawing, self.shown = False, None
+
+    def update(self):
+        """Draw what the controls say now, unless it is what is shown already; called by every control."""
+        with self.turn:
+            if self.drawing:
+                return  # called while showing, on the same thread: the loop below goes round once more
+            self.drawing = True
+            try:
+                while (wanted := self.wanted()) != self.shown:
+                    self.shown = wanted
+                    self.show(*wanted)
+            except BaseException:  # an interrupted cell, too, must not leave the panel believing that it has drawn
+                self.shown = None
+                raise
+            finally:
+                self.drawing = False
+
+    def draw(self):
+        """Draw what the controls say now, even if it is what is shown already.
+
+        Raises:
+            Exception: whatever went wrong in drawing.
+        """
+        with self.turn:
+            self.shown = None
+            self.update()
+
+
+class ClassPicker(LivePanel):
     """A slider that picks a class; the picture is drawn anew, from the same noise, while you drag.
 
     The weights are copied when the panel is made, so training in another cell does not disturb it.
@@ -45,14 +86,14 @@ class ClassPicker(ipywidgets.VBox):
         self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
         self.names, self.kind = names, "class" if names_need_showing(names) else "digit"
         self.seed = secrets.randbelow(10_000)
-        self.drawing = threading.Lock()  # callbacks may come on other threads than cells do
         self.make_controls()
         self.slider.layout.width = "420px"
         panel = [ipywidgets.HBox([self.slider, self.resample]), self.image, self.status, self.more]
         super().__init__(panel)
         self.add_class("class-picker")
         for control in (self.slider, self.guidance, self.steps):
-            control.observe(lambda change: self.draw(), "value")
+            control.observe(lambda change: self.update(), "value")
+        self.chooser.observe(self.follow_menu, "value")
         self.resample.on_click(lambda button: self.draw_anew())
         self.draw()
 
@@ -64,7 +105,6 @@ class ClassPicker(ipywidgets.VBox):
         else:
             self.slider = ipywidgets.SelectionSlider(options=options, description=self.kind, continuous_update=True)
         self.chooser = ipywidgets.Dropdown(options=options, description=self.kind)
-        link((self.slider, "value"), (self.chooser, "value"))
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
         config = self.pipe.config
         self.guidance = ipywidgets.FloatSlider(config.guidance_scale, min=1, max=8, step=0.25, description="guidance")
@@ -82,33 +122,34 @@ class ClassPicker(ipywidgets.VBox):
         for part in ("slider", "resample", "image", "status", "chooser", "more"):
             getattr(self, part).add_class(f"class-picker-{part}")
 
-    def draw(self):
-        """Draw what the controls say now; called by every control, and by you if you like.
+    def wanted(self) -> tuple[int, int, float, int]:
+        """Class, steps, guidance and seed, as the controls say."""
+        return self.slider.value, self.steps.value, self.guidance.value, self.seed
 
-        Raises:
-            Exception: whatever went wrong in drawing, after the status has said so.
-        """
-        with self.drawing:
-            label = self.slider.value  # read inside the lock: whoever draws last draws the last value
-            try:
-                self.show(label)
-            except Exception as error:
-                self.status.value = f"Could not draw {self.kind} {self.names[label]}: {error}"
-                raise
+    def show(self, label: int, steps: int, guidance: float, seed: int):
+        """Draw one picture of a class, and say what it is, or what went wrong."""
+        self.label = label  # first, so that the menu, moved now, does not move the slider
+        self.chooser.value = label
+        try:
+            start = time.perf_counter()
+            generator = torch.Generator().manual_seed(seed)
+            pictures = self.pipe([label], steps, guidance, generator, output_type="pt").images
+            milliseconds = 1000 * (time.perf_counter() - start)
+            self.image.value = png_bytes(pictures)
+            self.status.value = f"{self.kind} {self.names[label]}, drawn in {milliseconds:.0f} ms (seed {seed})"
+        except Exception as error:
+            self.status.value = f"Could not draw {self.kind} {self.names[label]}: {error}"
+            raise
 
-    def show(self, label: int):
-        """Draw one picture of a class, and say what it is."""
-        start = time.perf_counter()
-        generator = torch.Generator().manual_seed(self.seed)
-        pictures = self.pipe([label], self.steps.value, self.guidance.value, generator, output_type="pt").images
-        milliseconds = 1000 * (time.perf_counter() - start)
-        self.image.value = png_bytes(pictures)
-        self.status.value = f"{self.kind} {self.names[label]}, drawn in {milliseconds:.0f} ms (seed {self.seed})"
+    def follow_menu(self, change):
+        """Move the slider to the class that was chosen in the menu, unless it was the menu that followed the slider."""
+        if change.new != self.label:
+            self.slider.value = change.new
 
     def draw_anew(self):
         """Draw the same class from other noise."""
         self.seed = (self.seed + 1 + secrets.randbelow(9_998)) % 10_000  # never the same again
-        self.draw()
+        self.update()
 
 
 def names_need_showing(names: list[str]) -> bool:
@@ -116,7 +157,7 @@ def names_need_showing(names: list[str]) -> bool:
     return names != [str(label) for label in range(len(names))]
 
 
-class NoiseSlider(ipywidgets.VBox):
+class NoiseSlider(LivePanel):
     """A slider over the timestep: watch noise take over a few pictures.
 
     Args:
@@ -130,7 +171,8 @@ class NoiseSlider(ipywidgets.VBox):
     """
 
     def __init__(self, images, noise_scheduler):
-        self.images, self.noise_scheduler = scale_to_model(images), noise_scheduler
+        self.images = scale_to_model(images)
+        self.noise_scheduler = noise_scheduler.from_config(noise_scheduler.config)  # a training moves its own about
         self.noise = torch.randn(self.images.shape, generator=torch.Generator().manual_seed(0))
         last = noise_scheduler.config.num_train_timesteps - 1
         self.slider = ipywidgets.IntSlider(0, 0, last, description="timestep t", continuous_update=True)
@@ -139,12 +181,15 @@ class NoiseSlider(ipywidgets.VBox):
         self.status = ipywidgets.Label()
         super().__init__([self.slider, self.image, self.status])
         self.add_class("noise-slider")
-        self.slider.observe(lambda change: self.draw(), "value")
+        self.slider.observe(lambda change: self.update(), "value")
         self.draw()
 
-    def draw(self):
-        """Show the pictures at the slider's timestep."""
-        t = self.slider.value
+    def wanted(self) -> tuple[int]:
+        """The timestep, as the slider says."""
+        return (self.slider.value,)
+
+    def show(self, t: int):
+        """Show the pictures at a timestep."""
         noisy = self.noise_scheduler.add_noise(self.images, self.noise, torch.tensor([t]))
         self.image.value = png_bytes(noisy.clamp(-1, 1) / 2 + 0.5)
         kept = self.noise_scheduler.alphas_cumprod[t].sqrt().item()
@@ -152,7 +197,12 @@ class NoiseSlider(ipywidgets.VBox):
         self.status.value = f"t = {t}: {kept:.3f} x picture + {added:.3f} x noise"
 
 
-class EmbeddingMixer(ipywidgets.VBox):
+def straight_line(embedding, start: int, end: int, share: float) -> torch.Tensor:
+    """The vector that lies so far on the straight way from one class's to another's: (C,)."""
+    return torch.lerp(embedding.weight[start], embedding.weight[end], share)
+
+
+class EmbeddingMixer(LivePanel):
     """A slider from one class's vector to another's: draws what the network makes of the vectors in between.
 
     Args:
@@ -167,14 +217,15 @@ class EmbeddingMixer(ipywidgets.VBox):
         image: the picture, PNG bytes in `value`.
         status: in words, what is mixed.
         seed: of the noise.
+
+    Raises:
+        ValueError: if the network has no table of vectors.
     """
 
-    def __init__(self, pipe, start: int = 3, end: int = 8, mix=None):
-        self.embedding = copy.deepcopy(pipe.unet.class_emb)
-        self.mix = mix or (lambda embedding, a, b, share: torch.lerp(embedding.weight[a], embedding.weight[b], share))
+    def __init__(self, pipe, start: int = 3, end: int = 8, mix=straight_line):
         unet = pipe.unet.with_class_vectors(torch.zeros(1, pipe.unet.config.class_emb_size))
         self.pipe = type(pipe)(unet, pipe.scheduler, **{name: pipe.config[name] for name in SAVED_DEFAULTS})
-        self.seed, self.drawing = 0, threading.Lock()
+        self.embedding, self.mix, self.seed = copy.deepcopy(pipe.unet.class_emb), mix, 0
         options = [(name, label) for label, name in enumerate(pipe.class_names)]
         self.start = ipywidgets.Dropdown(options=options, value=start, description="from")
         self.end = ipywidgets.Dropdown(options=options, value=end, description="to")
@@ -183,28 +234,31 @@ class EmbeddingMixer(ipywidgets.VBox):
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
         self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
         self.status = ipywidgets.Label()
-        menus = ipywidgets.HBox([self.start, self.end])
-        super().__init__([menus, ipywidgets.HBox([self.slider, self.resample]), self.image, self.status])
+        menus, controls = ([self.start, self.end], [self.slider, self.resample])
+        super().__init__([ipywidgets.HBox(menus), ipywidgets.HBox(controls), self.image, self.status])
         self.add_class("embedding-mixer")
         for control in (self.start, self.end, self.slider):
-            control.observe(lambda change: self.draw(), "value")
+            control.observe(lambda change: self.update(), "value")
         self.resample.on_click(lambda button: self.draw_anew())
         self.draw()
 
-    def draw(self):
-        """Draw the vector that the controls say now."""
-        with self.drawing, torch.no_grad():
-            share = self.slider.value
-            vector = self.mix(self.embedding, self.start.value, self.end.value, share)
-            self.pipe.unet.class_emb.weight[0].copy_(vector)
-            generator = torch.Generator().manual_seed(self.seed)
-            self.image.value = png_bytes(self.pipe([0], generator=generator, output_type="pt").images)
-            self.status.value = f"{1 - share:.0%} of {self.start.label}, {share:.0%} of {self.end.label}"
+    def wanted(self) -> tuple[int, int, float, int]:
+        """Both classes, the share and the seed, as the controls say."""
+        return self.start.value, self.end.value, self.slider.value, self.seed
+
+    def show(self, start: int, end: int, share: float, seed: int):
+        """Draw one mixture, and say what it is."""
+        with torch.no_grad():
+            self.pipe.unet.class_emb.weight[0].copy_(self.mix(self.embedding, start, end, share))
+        pictures = self.pipe([0], generator=torch.Generator().manual_seed(seed), output_type="pt").images
+        self.image.value = png_bytes(pictures)
+        names = self.pipe.class_names
+        self.status.value = f"{1 - share:.0%} of {names[start]}, {share:.0%} of {names[end]} (seed {seed})"
 
     def draw_anew(self):
-        """Draw the same vector from other noise."""
+        """Draw the same mixture from other noise."""
         self.seed += 1
-        self.draw()
+        self.update()
 
 
 def png_bytes(pictures: torch.Tensor) -> bytes:

@@ -1,5 +1,9 @@
+import faulthandler
 import io
+import random
 import threading
+import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from PIL import Image
 
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
+from course_utils.training import TrainingConfig, train
 from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, NoiseSlider, png_bytes
 from tiny import make_tiny_model
 
@@ -172,3 +177,158 @@ def test_small_pictures_fill_the_panel():
     pipe = ClassConditionedPipeline(make_tiny_model(sample_size=16), make_scheduler("ddim"), "mnist", 2, 1.0)
     picker = ClassPicker(pipe)
     assert pixels(picker.image.value).shape == (28 * PIXEL, 28 * PIXEL)
+
+
+@contextmanager
+def training_elsewhere(model, dataset):
+    """Train the very network, with the very scheduler, in another thread, for as long as the block takes."""
+    stop, failed, steps = threading.Event(), [], []
+
+    def work():
+        try:
+            while not stop.is_set():
+                config = TrainingConfig(max_steps=3, batch_size=8)
+                steps.extend(train(model, dataset, make_scheduler(), config, device="cpu", progress=False).losses)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive() and not failed and steps
+
+
+@pytest.fixture
+def no_hanging():
+    """A dead lock prints every thread's stack and ends the tests, instead of waiting for ever."""
+    faulthandler.dump_traceback_later(240, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def fire(event, seeds, count: int):
+    """Many random events, from the main thread and, with more than one seed, from others at the same time."""
+    failed = []
+
+    def shoot(seed):
+        generator = random.Random(seed)
+        try:
+            for _ in range(count):
+                event(generator)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=shoot, args=(seed,)) for seed in seeds[1:]]
+    for thread in threads:
+        thread.start()
+    shoot(seeds[0])
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+def random_event(picker, generator: random.Random):
+    """What a hand, or code, may do to a panel."""
+    events = {
+        "slider": lambda: setattr(picker.slider, "value", generator.randrange(10)),
+        "menu": lambda: setattr(picker.chooser, "value", generator.randrange(10)),
+        "guidance": lambda: setattr(picker.guidance, "value", generator.choice([1.0, 1.5, 3.0, 8.0])),
+        "steps": lambda: setattr(picker.steps, "value", generator.randrange(1, 4)),
+        "resample": picker.resample.click,
+        "draw": picker.draw,
+    }
+    events[generator.choice(["slider"] * 6 + list(events))]()
+
+
+@pytest.mark.parametrize("names", [None, [f"thing {letter}" for letter in "abcdefghij"]], ids=["digits", "names"])
+def test_the_last_value_wins_under_fire(tiny_pipe, stripes, names, no_hanging):
+    """500 events a panel, from four threads at once, while the same network is being trained."""
+    picker = ClassPicker(tiny_pipe, names)
+    with training_elsewhere(tiny_pipe.unet, stripes):
+        fire(lambda generator: random_event(picker, generator), seeds=[1, 2, 3, 4], count=125)
+    shown, status, label = picker.image.value, picker.status.value, picker.slider.value
+    fresh = picker.pipe(
+        [label], picker.steps.value, picker.guidance.value, torch.Generator().manual_seed(picker.seed), "pt"
+    ).images
+    assert shown == png_bytes(fresh)
+    assert status.startswith(f"{picker.kind} {picker.names[label]}, drawn in ") and f"(seed {picker.seed})" in status
+    assert picker.chooser.value == label
+
+
+def test_noise_slider_under_fire(stripes, tiny_model, no_hanging):
+    """1,000 events from four threads at once, while a network is being trained with the same scheduler."""
+    scheduler = make_scheduler()
+    panel, fresh = (NoiseSlider(stripes.images[:2], scheduler) for _ in range(2))
+    with training_elsewhere(tiny_model, stripes):
+        fire(lambda generator: setattr(panel.slider, "value", generator.randrange(1000)), [1, 2, 3, 4], 250)
+    fresh.slider.value = panel.slider.value
+    assert (panel.image.value, panel.status.value) == (fresh.image.value, fresh.status.value)
+    assert panel.status.value.startswith(f"t = {panel.slider.value}:")
+
+
+@pytest.mark.parametrize("kind", ["picker", "noise"])
+def test_memory_stays_flat(tiny_pipe, stripes, kind):
+    """A picture, a message or a tensor kept for each of 300 events would be a hundred times the limit."""
+    if kind == "picker":
+        panel = ClassPicker(tiny_pipe)
+        panel.steps.value = 1
+    else:
+        panel = NoiseSlider(stripes.images[:2], make_scheduler())
+    tracemalloc.start()
+    try:
+        grown = []
+        for seed in (1, 2):  # the first round fills what Python and its libraries keep for later
+            before = tracemalloc.get_traced_memory()[0]
+            fire(lambda generator: setattr(panel.slider, "value", generator.randrange(10)), [seed], 300)
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
+    finally:
+        tracemalloc.stop()
+    assert grown[1] < 50_000
+
+
+def test_events_that_come_too_late_to_matter_are_not_drawn(picker, monkeypatch, no_hanging):
+    drawn, call, first, go_on = [], type(picker.pipe).__call__, threading.Event(), threading.Event()
+
+    def slow(pipe, class_labels, *args, **kwargs):
+        drawn.append(class_labels[0])
+        first.set()
+        assert go_on.wait(30)
+        return call(pipe, class_labels, *args, **kwargs)
+
+    monkeypatch.setattr(type(picker.pipe), "__call__", slow)
+    threads = [threading.Thread(target=setattr, args=(picker.slider, "value", value)) for value in range(1, 9)]
+    threads[0].start()
+    assert first.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    while picker.slider.value != 8:
+        pass
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert drawn[0] == 1 and drawn[-1] == 8 and len(drawn) <= 3
+    assert picker.status.value.startswith("digit 8,")
+
+
+def test_an_observer_of_the_picture_may_move_the_slider(picker, no_hanging):
+    picker.image.observe(lambda change: setattr(picker.slider, "value", 7), "value")
+    picker.slider.value = 3
+    assert picker.slider.value == 7 and picker.status.value.startswith("digit 7,") and picker.chooser.value == 7
+
+
+def test_an_interrupted_drawing_is_made_up_for(picker, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(picker.pipe), "__call__", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        picker.slider.value = 4
+    monkeypatch.undo()
+    picker.update()
+    assert picker.status.value.startswith("digit 4,")
