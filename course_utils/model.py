@@ -30,9 +30,9 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
         ValueError: for anything that is not whole numbers in range, in one dimension, at least one of them.
     """
     wanted = f"expected whole numbers from 0 to {num_classes - 1}, such as [3, 3, 7]"
-    try:  # as a list, NumPy's other integers, byte orders and strides are no different
-        labels = torch.as_tensor(class_labels.tolist() if isinstance(class_labels, np.ndarray) else class_labels)
-    except (TypeError, ValueError, RuntimeError) as error:
+    try:
+        labels = class_labels if isinstance(class_labels, torch.Tensor) else to_tensor(np.asarray(class_labels))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"class_labels is {quoted(class_labels)}, which is not a list of numbers: {wanted}."
         ) from error
@@ -47,6 +47,17 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
     if not fits.all():
         raise ValueError(f"class_labels contains {labels[~fits][0].item()}: {wanted}.")
     return whole
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """NumPy's numbers, of whatever size and byte order, as int64 or float64: nothing is rounded on the way.
+
+    Raises:
+        TypeError: if they are not numbers.
+    """
+    if array.dtype.kind not in "iuf" and array.size:
+        raise TypeError(f"an array of {array.dtype} holds no real numbers")
+    return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
 
 
 class ClassConditionedUnet(StrictModel):
@@ -203,8 +214,13 @@ class ClassConditionedUnet(StrictModel):
 
     def check_inputs(self, x: torch.Tensor, class_labels) -> torch.Tensor:
         """Refuse pictures and labels that do not fit together; returns the labels as int64 (B,)."""
-        if x.ndim != 4 or x.shape[1] != 1:
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, 1, 28, 28).")
+        step = 2 ** (len(self.config.block_out_channels) - 1)  # pixels: every level after the first halves the picture
+        if x.ndim != 4 or x.shape[1] != 1 or not x.is_floating_point():
+            raise ValueError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}, expected (B, 1, 28, 28) of floats.")
+        if any(size < step or size % step for size in x.shape[2:]):
+            raise ValueError(
+                f"x has pictures of {x.shape[2]}x{x.shape[3]} pixels, expected multiples of {step}, such as 28."
+            )
         labels = check_class_labels(class_labels, self.config.num_classes + self.config.unconditional)
         if len(labels) != len(x):
             raise ValueError(f"there are {len(labels)} class_labels for {len(x)} pictures, expected one for each.")

@@ -1,6 +1,8 @@
-"""A real browser drives a real JupyterLab: open notebook 3, run it all, drag the slider, press Resample."""
+"""A real browser drives a real JupyterLab: open a notebook, run it all, drag the slider, press Resample."""
 
 import os
+import random
+import re
 import shutil
 import socket
 import subprocess
@@ -8,7 +10,9 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +30,41 @@ HASH_OF_PICTURE = """() => {
     context.drawImage(image, 0, 0);
     return context.getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, x) => (31 * sum + x) % 1000003, 7);
 }"""
+
+
+# What a learner may do at once: play with the panel while a cell trains the network that it was made from.
+BUSY_NOTEBOOK = [
+    """import io
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from course_utils.data import ImageDataset
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.sampling import make_scheduler
+from course_utils.training import TrainingConfig, train
+from course_utils.widgets import ClassPicker, png_bytes
+pipe = ClassConditionedPipeline.from_pretrained("mnist")
+picker = ClassPicker(pipe)
+picker""",
+    """noise = ImageDataset(torch.randint(0, 255, (50, 1, 28, 28), dtype=torch.uint8), torch.arange(50) % 10, pipe.class_names, "mnist")
+scheduler, config, steps = make_scheduler("ddpm", "v_prediction"), TrainingConfig(batch_size=8, max_steps=1), 0
+while not Path("stop").exists():
+    steps += len(train(pipe.unet, noise, scheduler, config, device="cpu", progress=False).losses)""",
+    """fresh = torch.Generator().manual_seed(picker.seed)
+fresh = picker.pipe([picker.slider.value], picker.steps.value, picker.guidance.value, fresh, "pt").images
+assert picker.image.value == png_bytes(fresh), "another picture is shown than the controls say"
+number = 7
+for x in np.asarray(Image.open(io.BytesIO(picker.image.value)).convert("RGBA")).ravel().tolist():
+    number = (31 * number + x) % 1000003
+print(f"{picker.status.value}; picture {number}; {steps} training steps so far")""",
+]
+
+
+class Lab(NamedTuple):
+    """A running JupyterLab."""
+
+    address: str
+    folder: Path
 
 
 def unavailable(reason: str):
@@ -54,8 +93,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab on a copy of the course."""
+def lab(tmp_path_factory) -> Lab:
+    """A JupyterLab on a copy of the course."""
     folder = tmp_path_factory.mktemp("course")
     for part in ("notebooks", "course_utils"):
         shutil.copytree(
@@ -78,7 +117,7 @@ def lab(tmp_path_factory):
         address = f"http://127.0.0.1:{port}"
         try:
             wait_for(address, server, folder / "lab.log")
-            yield address
+            yield Lab(address, folder)
         finally:
             server.terminate()
             server.wait(20)
@@ -99,14 +138,41 @@ def wait_for(address: str, server, log: Path):
 def notebook(browser, lab, request):
     """A page with a notebook, all of whose cells have run."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.goto(f"{lab}/lab/tree/notebooks/{request.param}.ipynb?reset")
-    page.wait_for_function(CONNECTED, timeout=120_000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    open_and_run(page, lab, request.param)
     page.wait_for_function(ALL_RUN, timeout=120_000)
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.param}.png")
     page.close()
+
+
+@pytest.fixture
+def busy(browser, lab):
+    """A page with a panel and, under it, a cell that trains until a file called `stop` appears; and that file."""
+    cells = [nbformat.v4.new_code_cell(source) for source in BUSY_NOTEBOOK]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # without it Lab asks which one
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.folder / "notebooks" / "busy.ipynb")
+    stop, errors = lab.folder / "notebooks" / "stop", []
+    stop.unlink(missing_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_and_run(page, lab, "busy")
+    page.wait_for_function("document.querySelector('.class-picker-status')?.textContent.startsWith('digit 0,')")
+    yield page, stop
+    stop.touch()
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / "busy.png")
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.close()
+    assert not errors
+
+
+def open_and_run(page, lab: Lab, name: str):
+    """Open a notebook, and ask for all its cells."""
+    page.set_default_timeout(120_000)
+    page.goto(f"{lab.address}/lab/tree/notebooks/{name}.ipynb?reset")
+    page.wait_for_function(CONNECTED)
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
 def wait_for_status(page, beginning: str):
@@ -168,3 +234,83 @@ def test_noise_slider_moves(notebook):
     page.keyboard.press("PageUp")
     page.wait_for_function("!document.querySelector('.noise-slider').textContent.includes('t = 0:')", timeout=30_000)
     assert label.is_visible()
+
+
+def prompts(page) -> list[str]:
+    return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
+
+
+def drag(page, share: float, release: bool = True):
+    """Take the handle with the mouse, and pull it to a share of the track."""
+    handle = page.locator(".class-picker-slider .noUi-handle").bounding_box()
+    track = page.locator(".class-picker-slider .noUi-target").bounding_box()
+    height = handle["y"] + handle["height"] / 2
+    page.mouse.move(handle["x"] + handle["width"] / 2, height)
+    page.mouse.down()
+    page.mouse.move(track["x"] + share * track["width"], height, steps=5)
+    if release:
+        page.mouse.up()
+
+
+def press(page, key: str):
+    page.locator(".class-picker-slider .noUi-handle").focus()
+    page.keyboard.press(key)
+
+
+def last_output(page) -> re.Match:
+    """What the last cell printed, once it has: status, hash of the picture, training steps."""
+    page.wait_for_function("document.querySelector('.jp-Notebook').textContent.includes(' training steps so far')")
+    pattern = r"(digit \d, drawn in [^;]*); picture (\d+); (\d+) training steps so far"
+    return re.search(pattern, page.locator(".jp-Notebook").text_content())
+
+
+def assert_one_panel_shows(page, said: re.Match):
+    """One panel, with one picture: the one that the kernel has, with the status that the kernel has."""
+    assert_no_errors(page)
+    assert page.locator(".class-picker").count() == 1
+    assert page.locator("img.class-picker-image, .class-picker-image img").count() == 1
+    assert page.locator(".class-picker-status").text_content().strip() == said[1]
+    page.wait_for_function(f"number => ({HASH_OF_PICTURE})() === number", arg=int(said[2]))
+
+
+def test_a_hundred_events_while_a_cell_trains(busy):
+    page, stop = busy
+    page.wait_for_function("document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[1].textContent.includes('[*]')")
+    generator = random.Random(0)
+    for _ in range(99):
+        kind = generator.choice(["drag", "key", "key", "resample"])
+        if kind == "drag":
+            drag(page, generator.random())
+        elif kind == "key":
+            press(page, generator.choice(["ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"]))
+        else:
+            page.locator("button.class-picker-resample, .class-picker-resample button").first.click()
+    press(page, "Home")
+    press(page, "ArrowRight")
+    wait_for_status(page, "digit 1,")
+    assert prompts(page)[1].startswith("[*]"), "the training has ended: the events did not come while it ran"
+    stop.touch()
+    said = last_output(page)
+    assert said[1].startswith("digit 1,") and int(said[3]) > 0
+    assert_one_panel_shows(page, said)
+
+
+def test_a_restart_in_the_middle_of_a_drag_does_not_hang(busy):
+    page, stop = busy
+    drag(page, 0.7, release=False)
+    wait_for_status(page, "digit 6,")
+    page.evaluate("void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    for share in (0.2, 0.9, 0.4):
+        track = page.locator(".class-picker-slider .noUi-target").bounding_box()
+        page.mouse.move(track["x"] + share * track["width"], track["y"], steps=3)
+    page.mouse.up()
+    page.wait_for_function(CONNECTED)
+    stop.touch()
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    said = last_output(page)
+    assert_one_panel_shows(page, said)
+    before = page.evaluate(HASH_OF_PICTURE)
+    drag(page, 1)
+    wait_for_status(page, "digit 9,")
+    assert next_picture(page, before) != before
+    assert_no_errors(page)
