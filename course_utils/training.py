@@ -184,7 +184,7 @@ def run_steps(trainer: "Trainer", checkpoints: CheckpointFolder | None, interrup
             now = time.perf_counter()
             trainer.seconds, started = trainer.seconds + now - started, now
             saver.save_at_intervals()
-    saver.save()
+    trainer.processes.from_main(saver.save)  # one that ended earlier would make its launcher end the others
     if trainer.step < trainer.total_steps and trainer.processes.is_main:
         print(f"Training stopped after {trainer.step} of {trainer.total_steps} steps; {saver.how_to_go_on()}")
 
