@@ -137,6 +137,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def not_found(self, archive):
         self.answer(b"no such file", 404)
 
+    def only_train(self, archive):
+        self.good(archive) if SPLITS[self.file] == "train" else self.not_found(archive)
+
+    def only_test(self, archive):
+        self.good(archive) if SPLITS[self.file] == "test" else self.not_found(archive)
+
     def failing(self, archive):
         self.answer(b"try again later", 500)
 

@@ -129,6 +129,15 @@ def test_a_good_archive_saves_the_download(use_mirrors, web_server, tmp_path, na
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("split, other", [("train", "test"), ("test", "train")])
+def test_half_a_data_set_is_enough_for_its_split(use_mirrors, name, split, other):
+    use_mirrors(f"only_{split}")
+    assert not load_dataset(name, split).is_sample
+    with pytest.warns(UserWarning, match="HTTP Error 404.*bundled sample"):
+        assert load_dataset(name, other).is_sample
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_cache_of_an_old_torchvision_is_not_believed(use_mirrors, tmp_path, name):
     put_good_files(tmp_path / "data", name)
     processed = tmp_path / "data" / FOLDERS[name] / "processed"
