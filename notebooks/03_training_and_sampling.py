@@ -345,4 +345,4 @@ again.config
 # - Sampling starts from noise and takes ten large steps, each guided towards the class that was asked for.
 # - A classifier tells whether it is the right digit, and the Frechet distance whether the crowd is as varied as life.
 #
-# Back to [the list of notebooks](../README.md)
+# Next: [4. How many numbers does a class need?](04_embedding_size.ipynb)

@@ -308,7 +308,7 @@ table(
 from course_utils.plotting import spread_over_seeds
 
 accuracies = {f"size {size}": of_size(size, lambda r: r["scores"]["class_accuracy"]) for size in sizes}
-spread_over_seeds(accuracies, "recognised (percent)", "Class accuracy by embedding size", percent=True)
+spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy by embedding size{digits.note}", percent=True)
 
 # %%
 means = {size: sum(values) / len(values) for size, values in zip(sizes, accuracies.values())}

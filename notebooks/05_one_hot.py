@@ -337,7 +337,7 @@ table(
 from course_utils.plotting import spread_over_seeds
 
 accuracies = {name: [each["accuracy"] for each in found] for name, found in results.items()}
-spread_over_seeds(accuracies, "recognised (percent)", "Class accuracy, three seeds each", percent=True)
+spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three seeds each{digits.note}", percent=True)
 
 # %% [markdown]
 # @@RESULT@@
