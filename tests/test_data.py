@@ -96,7 +96,9 @@ def test_a_damaged_file_is_fetched_again_and_good_ones_are_left_alone(
 
 @every_file
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_without_a_network_the_sample_stands_in_and_good_files_survive(use_mirrors, tmp_path, damage, name, file):
+def test_without_a_network_the_sample_stands_in_and_good_files_survive(
+    use_mirrors, web_server, tmp_path, damage, name, file
+):
     use_mirrors("dropped")
     folder = put_good_files(tmp_path / "data", name)
     good = {path: identity for path, identity in identities(folder).items() if path != file}
@@ -107,7 +109,8 @@ def test_without_a_network_the_sample_stands_in_and_good_files_survive(use_mirro
     assert good.items() <= identities(folder).items()
     assert left_over(tmp_path / "data") == []
     other_split = "test" if SPLITS[file] == "train" else "train"
-    assert not load_dataset(name, other_split).is_sample  # its own files are good
+    web_server.requests.clear()
+    assert not load_dataset(name, other_split).is_sample and web_server.requests == []  # its own files are good
 
 
 @every_file
