@@ -1,5 +1,6 @@
 """How good are the pictures? Class accuracy, Frechet distance beside its floor, and the loss by timestep."""
 
+import functools
 import time
 
 import torch
@@ -109,7 +110,7 @@ def frechet_floor(classifier: Classifier, dataset: str, asked: torch.Tensor) -> 
 
     Without the real images, vectors drawn from their features' statistics stand in for them.
     """
-    real = load_dataset(dataset)
+    real = real_images(dataset)
     generator = torch.Generator().manual_seed(0)
     mean, covariance = reference(classifier)
     distances = []
@@ -122,6 +123,12 @@ def frechet_floor(classifier: Classifier, dataset: str, asked: torch.Tensor) -> 
             features, _ = describe(classifier, scale_to_model(images))
         distances.append(frechet_distance(*mean_and_covariance(features), mean, covariance))
     return sum(distances) / FLOOR_DRAWS, "statistics" if real.is_sample else "real images"
+
+
+@functools.cache
+def real_images(dataset: str):
+    """The train split, loaded once a process; where it had to be replaced by the sample, nobody waits for it twice."""
+    return load_dataset(dataset)
 
 
 def draw_of_classes(labels: torch.Tensor, asked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -13,7 +13,7 @@ from course_utils.pipeline import ClassConditionedPipeline
 def sample_data(monkeypatch):
     """The bundled sample in the data sets' place, so that a training takes seconds."""
     monkeypatch.setattr("course_utils.__main__.load_dataset", lambda name: load_sample(name))
-    monkeypatch.setattr("course_utils.evaluation.load_dataset", lambda name: load_sample(name))
+    monkeypatch.setattr("course_utils.evaluation.real_images", lambda name: load_sample(name))
 
 
 def test_train_sample_evaluate(tmp_path, sample_data, capsys):
