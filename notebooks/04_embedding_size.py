@@ -202,9 +202,14 @@ print("the same:", torch.equal(by_the_course, by_you))
 # *Expected output*: the table after the check shows the true counts; the difference between two of its rows is your
 # number.
 #
-# <details><summary>Help: I see "something reads those numbers" or "the numbers themselves are kept somewhere, too"</summary>
+# <details><summary>Help: I see "something reads those numbers", "kept somewhere, too" or "without what reads it"</summary>
 #
 # Two places grow, and you have counted one: the table of ten rows, and the convolution that reads the channels.
+# </details>
+#
+# <details><summary>Help: I see "how many weights does each bring", "read by all of the 32 filters" or "counts all of size 10"</summary>
+#
+# Each new channel comes with a 3 x 3 kernel in each of the 32 filters. And count what is new, not what size 10 has in all.
 # </details>
 #
 # <details><summary>Help: I see "as if all its channels were new"</summary>
@@ -270,7 +275,7 @@ from course_utils.recipes import RECIPES
 from course_utils.training import running_mean
 
 digits = load_dataset("mnist")
-recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 64, num_epochs=100)
+recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 80, num_epochs=100)
 results = []
 for size in sizes:
     for seed in range(3):
@@ -335,7 +340,7 @@ else:
 
 # %%
 longer = replace(
-    recipe.with_changes(max_steps=4 * (settings.train_images // 64)),
+    recipe.with_changes(max_steps=4 * (settings.train_images // 80)),
     make_model=partial(ClassConditionedUnet.small, class_emb_size=1),
 )
 one_number, run = longer.train(digits, progress=False, device=settings.device)

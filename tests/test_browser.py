@@ -296,3 +296,28 @@ def test_a_hundred_events_while_a_cell_trains(busy):
     wait_for_status(page, "digit 1,")
     assert int(last_output(page)[3]) > 0
     assert_one_panel(page)
+
+
+def test_a_kernel_restart_in_the_middle_of_a_drag(browser, lab):
+    cell = nbformat.v4.new_code_cell(BUSY_NOTEBOOK[0])
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), lab.folder / "notebooks" / "restart.ipynb")
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    open_and_run(page, lab, "restart")
+    page.wait_for_selector(".class-picker-status")
+    wait_for_status(page, "digit 0,")
+    drag(page, 0.7, release=False)
+    wait_for_status(page, "digit 6,")
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.mouse.move(600, 400, steps=5)
+    page.mouse.up()
+    page.wait_for_function(CONNECTED)
+    execute(page, "notebook:clear-all-cell-outputs")
+    page.wait_for_selector(".class-picker", state="detached")
+    execute(page, "notebook:run-all-cells")
+    page.wait_for_selector(".class-picker-status")
+    wait_for_status(page, "digit 0,")
+    drag(page, 1)
+    wait_for_status(page, "digit 9,")
+    assert_one_panel(page)
+    page.close()
