@@ -79,10 +79,11 @@ class Challenge:
         dataset = load_dataset("fashion_mnist")
         try:
             pipe, run = recipe.train(dataset, seed, device=self.settings.device)
+            flops = recipe_flops(recipe, len(dataset), run)
+            row = score(name, pipe, run.images_seen, flops, run.seconds, self.settings)
         except (FloatingPointError, MemoryError) as error:
             show_text(f"**{name} was not scored**, and your earlier runs are kept. What happened: {error}")
             return None
-        row = score(name, pipe, run.images_seen, recipe_flops(recipe, len(dataset), run), run.seconds, self.settings)
         self.keep(row)
         show_text(verdict(row, self.pars) + warning(run))
         return pipe
