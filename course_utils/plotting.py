@@ -158,10 +158,12 @@ def confusion(counts, class_names, title: str = "") -> Figure:
 
 def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
     """The extra input channels of one picture: (channels, 28, 28), each of one value, which is written on it."""
-    figure = new_figure(1.5 * len(channels) + 1, 2.2)
+    columns = min(len(channels), 5)
+    rows = -(-len(channels) // columns)
+    figure = new_figure(1.5 * columns + 1, 1.8 * rows + 0.4)
     limit = max(channels.abs().max().item(), 2.0)  # the same colours for most embeddings, so that they compare
     for i, channel in enumerate(channels):
-        axes = figure.add_subplot(1, len(channels), i + 1)
+        axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(channel.numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
         axes.text(
             14,
