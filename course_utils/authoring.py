@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -61,10 +62,10 @@ def execute(source: Path, preset: str):
     notebook = jupytext.read(source)
     keep_cell_ids(notebook, source.with_suffix(".ipynb"))
     environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
-    client = NotebookClient(
-        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(source.parent)}}
-    )
-    client.execute(env=environment)
+    # In a folder of its own beside the notebooks', so that what a learner's runs have left there does not show.
+    with tempfile.TemporaryDirectory(dir=source.parent.parent, prefix=".executing-") as folder:
+        place = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=3600, kernel_name="python3", resources=place).execute(env=environment)
     normalise(notebook)
     notebook.metadata["course"] = {"code_sha256": code_hash(notebook), "preset": preset}
     write_pair(notebook, source)

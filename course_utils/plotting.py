@@ -5,6 +5,7 @@ import io
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # from Okabe and Ito's palette, distinct for colour-blind eyes
 TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
@@ -263,6 +264,9 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
         axes.plot([], [], "s", color=ORANGE, label="par")
         axes.plot([], [], "o", color=BLUE, label="your run")
         axes.set(xscale="log", xlabel="training, TFLOP", ylabel=ylabel)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.15)
         if key == "frechet_ratio":
             axes.set(yscale="log")
