@@ -71,7 +71,8 @@ class ClassPicker(LivePanel):
         slider: the class; its `value` is the label, an int.
         chooser: the same by name, in a menu, for those who cannot drag.
         resample: a button that draws the same class from other noise.
-        guidance, steps: sliders, folded away under `more`.
+        more: an accordion, out of sight until `unfold`, a button, opens it, because no key reaches its header.
+        guidance, steps: sliders in it.
         image: the picture, PNG bytes in `value`.
         status: what is shown, in words: the class, the milliseconds it took and the seed of its noise.
         seed: of the noise, an int; set it and call `draw()` to see a picture again.
@@ -88,8 +89,7 @@ class ClassPicker(LivePanel):
         self.seed = secrets.randbelow(10_000)
         self.make_controls()
         self.slider.layout.width = "420px"
-        panel = [ipywidgets.HBox([self.slider, self.resample]), self.image, self.status, self.more]
-        super().__init__(panel)
+        super().__init__([row_of(self.slider, self.resample, self.unfold), self.image, self.status, self.more])
         self.add_class("class-picker")
         for control in (self.slider, self.guidance, self.steps):
             control.observe(lambda change: self.update(), "value")
@@ -106,6 +106,14 @@ class ClassPicker(LivePanel):
             self.slider = ipywidgets.SelectionSlider(options=options, description=self.kind, continuous_update=True)
         self.chooser = ipywidgets.Dropdown(options=options, description=self.kind)
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
+        self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
+        self.status = ipywidgets.Label()
+        self.make_more()
+        for part in ("slider", "resample", "image", "status", "guidance", "steps", "chooser", "more", "unfold"):
+            getattr(self, part).add_class(f"class-picker-{part}")
+
+    def make_more(self):
+        """The controls that are folded away, and the button that unfolds them."""
         config = self.pipe.config
         self.guidance = ipywidgets.FloatSlider(config.guidance_scale, min=1, max=8, step=0.25, description="guidance")
         self.guidance.disabled = not self.pipe.unet.config.unconditional
@@ -117,10 +125,12 @@ class ClassPicker(LivePanel):
             [ipywidgets.VBox([self.guidance, self.steps, self.chooser])], selected_index=None
         )
         self.more.set_title(0, "More: guidance, steps, menu")
-        self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
-        self.status = ipywidgets.Label()
-        for part in ("slider", "resample", "image", "status", "chooser", "more"):
-            getattr(self, part).add_class(f"class-picker-{part}")
+        self.unfold = ipywidgets.ToggleButton(description="More", icon="sliders")
+        which = (lambda pressed: 0 if pressed else None, lambda index: index == 0)
+        ipywidgets.link((self.unfold, "value"), (self.more, "selected_index"), which)
+        ipywidgets.dlink(
+            (self.unfold, "value"), (self.more.layout, "display"), lambda pressed: None if pressed else "none"
+        )
 
     def wanted(self) -> tuple[int, int, float, int]:
         """Class, steps, guidance and seed, as the controls say."""
@@ -150,6 +160,13 @@ class ClassPicker(LivePanel):
         """Draw the same class from other noise."""
         self.seed = (self.seed + 1 + secrets.randbelow(9_998)) % 10_000  # never the same again
         self.update()
+
+
+def row_of(*controls) -> ipywidgets.HBox:
+    """Controls side by side, or below each other where the screen is narrow, and never wider than it."""
+    for control in controls:
+        control.layout.max_width = "98%"
+    return ipywidgets.HBox(controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
 def names_need_showing(names: list[str]) -> bool:
@@ -234,8 +251,8 @@ class EmbeddingMixer(LivePanel):
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
         self.image = ipywidgets.Image(format="png", width=28 * PIXEL, height=28 * PIXEL)
         self.status = ipywidgets.Label()
-        menus, controls = ([self.start, self.end], [self.slider, self.resample])
-        super().__init__([ipywidgets.HBox(menus), ipywidgets.HBox(controls), self.image, self.status])
+        menus, controls = row_of(self.start, self.end), row_of(self.slider, self.resample)
+        super().__init__([menus, controls, self.image, self.status])
         self.add_class("embedding-mixer")
         for control in (self.start, self.end, self.slider):
             control.observe(lambda change: self.update(), "value")

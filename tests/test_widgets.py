@@ -338,3 +338,12 @@ def test_an_interrupted_drawing_is_made_up_for(picker, monkeypatch):
     monkeypatch.undo()
     picker.update()
     assert picker.status.value.startswith("digit 4,")
+
+
+def test_more_opens_by_its_button_and_by_its_header(picker):
+    """No key reaches an accordion's header, but a button can be pressed with the keyboard."""
+    assert not picker.unfold.value and picker.more.layout.display == "none"
+    picker.unfold.value = True
+    assert picker.more.selected_index == 0 and picker.more.layout.display is None
+    picker.more.selected_index = None
+    assert not picker.unfold.value and picker.more.layout.display == "none"
