@@ -88,7 +88,7 @@ def loss_curve(losses: list[float], window: int = 100, title: str = "Loss") -> F
     ends = torch.arange(1, len(values) + 1)
     starts = (ends - window).clamp(min=0)
     means = (totals[ends] - totals[starts]) / (ends - starts)
-    figure = new_figure(7, 3.5)
+    figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
     axes.plot(ends, values, color=BLUE, alpha=0.3, linewidth=0.8, label="each step")
     axes.plot(ends, means, color=BLUE, linewidth=2, label=f"mean of the last {window}")
@@ -101,7 +101,7 @@ def timestep_losses(
     losses: dict[str, torch.Tensor], num_train_timesteps: int = 1000, title: str = "Loss by timestep"
 ) -> Figure:
     """Loss by band of timesteps, one line a model: `{"trained": tensor (bands,), ...}`."""
-    figure = new_figure(7, 3.5)
+    figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
     for (name, values), color, marker in zip(losses.items(), (ORANGE, BLUE, "black"), "os^"):
         width = num_train_timesteps / len(values)
@@ -117,7 +117,7 @@ def timestep_losses(
 def noise_levels(noise_scheduler) -> Figure:
     """How much of the picture and how much noise there is at each timestep."""
     kept = noise_scheduler.alphas_cumprod
-    figure = new_figure(7, 3.5)
+    figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
     axes.plot(kept.sqrt(), color=BLUE, label="share of the picture")
     axes.plot((1 - kept).sqrt(), color=ORANGE, linestyle="--", label="share of the noise")
@@ -144,7 +144,7 @@ def confusion(counts, class_names, title: str = "") -> Figure:
     """Classes asked for (rows) against classes recognised (columns), as percent of each row."""
     share = torch.tensor(counts).float()
     share = 100 * share / share.sum(1, keepdim=True).clamp(min=1)
-    figure = new_figure(6.5, 6)
+    figure = new_figure(5.5, 5.2)
     axes = figure.add_subplot()
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=100)
     for row, column in torch.nonzero(share.round()).tolist():
@@ -161,7 +161,7 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
     """The extra input channels of one picture: (channels, 28, 28), each of one value, which is written on it."""
     columns = min(len(channels), 5)
     rows = -(-len(channels) // columns)
-    figure = new_figure(1.5 * columns + 1, 1.8 * rows + 0.4)
+    figure = new_figure(1.1 * columns, 1.35 * rows + 0.4)
     limit = max(channels.abs().max().item(), 2.0)  # the same colours for most embeddings, so that they compare
     for i, channel in enumerate(channels):
         axes = figure.add_subplot(rows, columns, i + 1)
@@ -172,10 +172,11 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
             f"{channel[0, 0]:.2f}",
             ha="center",
             va="center",
-            fontsize=13,
+            fontsize=12,
             bbox=dict(facecolor="white", edgecolor="none"),
         )
-        axes.set(xticks=[], yticks=[], title=f"channel {i + 1}")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"channel {i + 1}", fontsize=11)
     figure.suptitle(title)
     return figure
 
@@ -188,7 +189,7 @@ def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = 
         percent: the results are shares of 1, to be shown in percent.
     """
     factor = 100 if percent else 1
-    figure = new_figure(6, 3.5)
+    figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
     for column, values in enumerate(groups.values()):
         heights = [factor * value for value in values]
@@ -224,7 +225,7 @@ def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
         vectors, shares = (scores * strengths)[:, :2], 100 * strengths**2 / strengths.square().sum()
         labels = tuple(f"direction {i + 1} ({shares[i]:.0f} % of the variance)" for i in range(2))
     flat = not vectors[:, 1].any()
-    figure = new_figure(7, 1.6) if flat else new_figure(5.5, 5)
+    figure = new_figure(5.5, 1.6) if flat else new_figure(5.5, 5)
     axes = figure.add_subplot()
     axes.scatter(*vectors.T, s=420, color=BLUE)
     for (x, y), name in zip(vectors.tolist(), names):
@@ -241,17 +242,19 @@ def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
 def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
     """Quality against the cost of training, in two views, with the frontier; the numbers are those of the score card.
 
+    One view is above the other, so that a phone can show them.
+
     Args:
         rows: in the order of their cost; "name", "flops", "class_accuracy" and "frechet_ratio" of each.
         pars: names of the rows that are pars.
     """
-    figure = new_figure(9, 4)
+    figure = new_figure(5.5, 6.6)
     views = (
         ("class_accuracy", 100, "recognised (percent)", max),
         ("frechet_ratio", 1, "Frechet distance / floor", min),
     )
     for place, (key, factor, ylabel, better) in enumerate(views, 1):
-        axes = figure.add_subplot(1, 2, place)
+        axes = figure.add_subplot(2, 1, place)
         costs, values = [row["flops"] / 1e12 for row in rows], [factor * row[key] for row in rows]
         best = [better(values[: i + 1]) for i in range(len(values))]
         axes.step(

@@ -296,9 +296,9 @@ challenge.score_card()
 challenge.plot()
 
 # %% [markdown]
-# To the left is cheaper. On the left panel higher is better, on the right panel lower. The dashed line is the frontier: for
-# each cost, the best that anyone has reached with it. A run below the line (on the right: above it) has been beaten by
-# a cheaper one.
+# To the left is cheaper. Of *recognised* more is better, of the *distance* less. The dashed line is the frontier: for each
+# cost, the best that anyone has reached with it. A run on its worse side (of *recognised* below, of the *distance* above)
+# has been beaten by a cheaper one.
 #
 # ## When it goes wrong
 #

@@ -206,7 +206,7 @@ def status_of(page, panel: str = ".class-picker") -> str:
 def wait_for_status(page, beginning: str, panel: str = ".class-picker"):
     """Wait until the panel says what it has drawn."""
     script = "([label, start]) => document.querySelector(label)?.textContent.startsWith(start)"
-    page.wait_for_function(script, arg=[f"{panel} > .widget-label", beginning])
+    page.wait_for_function(script, arg=[f"{panel} > .widget-label", beginning], timeout=60_000)
 
 
 def picture(page, panel: str = ".class-picker") -> list[int]:
