@@ -184,11 +184,12 @@ def save_screen(page, name: str, height: int = 0):
 
 
 def lay_out(page) -> int:
-    """The height of the whole notebook, every cell of which has been laid out."""
-    before, height = page.viewport_size, 0
-    while height != (height := min(page.evaluate(NOTEBOOK_HEIGHT), 32_000)):
+    """The height of the whole notebook, whose cells have all been laid out: each that comes into sight may grow."""
+    before = page.viewport_size
+    for _ in range(4):
+        height = min(page.evaluate(NOTEBOOK_HEIGHT), 32_000)
         page.set_viewport_size(before | {"height": height})
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(200)
     page.set_viewport_size(before)
     return height
 
