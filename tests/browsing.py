@@ -59,6 +59,12 @@ OVERFLOWING = """() => [...document.querySelectorAll('.jp-OutputArea-output *, .
     return true;
 }).map(element => element.outerHTML.slice(0, 200))"""
 
+# Buttons whose words are cut off, and sliders too short to be dragged.
+CRAMPED = """() => [
+    ...[...document.querySelectorAll('button.jupyter-button')].filter(button => button.scrollWidth > button.clientWidth),
+    ...[...document.querySelectorAll('.noUi-target')].filter(track => track.offsetWidth && track.offsetWidth < 100),
+].map(element => element.outerHTML.slice(0, 200))"""
+
 # Texts of outputs, prose and panels (not the colours that JupyterLab itself gives code) whose contrast with what lies under them is under 3 (WCAG, for large text).
 UNREADABLE = """() => {
     const channels = color => (color.match(/[\\d.]+/g) ?? []).map(Number);
@@ -99,7 +105,8 @@ def copy_of_the_course(folder: Path):
     """The course as a learner has it who takes the weights that come with it, as notebook 3 offers."""
     for part in ("notebooks", "course_utils"):
         ignored = shutil.ignore_patterns("runs", "__pycache__", ".ipynb_checkpoints")
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        # with times of its own, as a clone has them: Jupytext minds which of a pair is the newer
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored, copy_function=shutil.copy)
     for path in folder.glob("notebooks/03_training_and_sampling.*"):
         text = path.read_text()
         assert text.count("train_here = True") == 1
