@@ -328,10 +328,10 @@ class Trainer:
         if len(self.order) == 0:
             self.order = torch.randperm(len(self.dataset), generator=self.generator)
         batch, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
-        device = self.model.device
-        return scale_to_model(self.dataset.images[batch].to(device)), self.drop_labels(self.dataset.labels[batch]).to(
-            device
-        )
+        images = self.dataset.images.index_select(0, batch)  # ten times as fast as images[batch]
+        labels = self.drop_labels(self.dataset.labels[batch])
+        device = self.processes.device  # asking the model walks through all its modules
+        return scale_to_model(images.to(device)), labels.to(device)
 
     def drop_labels(self, labels):
         """Replace a share of the labels by "no class"."""
@@ -432,7 +432,7 @@ class Trainer:
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-            self.ema.to(self.model.device)
+            self.ema.to(self.processes.device)
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_generator"])
 

@@ -1,0 +1,85 @@
+"""Time to quality: the example's ten epochs against the fast track, side by side in one run.
+
+    python tests/benchmarks/training.py
+
+The target is the figure below, on 1,000 pictures of MNIST's digits. The fast track is trained from random weights, once a
+seed, and its seconds count only if it reaches the target. The example's seconds are those of its steps, timed beside each
+of these trainings, times the 4,690 steps of its ten epochs.
+
+The cost of both grows in proportion to steps and images a step; with the side of the picture, by its square. More threads
+help the example's wide layers more than the fast track's narrow ones.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from course_utils.data import load_dataset
+from course_utils.evaluation import evaluate
+from course_utils.recipes import RECIPES
+from course_utils.sampling import make_scheduler
+from course_utils.training import Trainer
+
+SEEDS = (0, 1, 2)
+TIMED_STEPS = 3  # of the example, beside each training
+COUNT, CLASS_ACCURACY, FRECHET_RATIO = 1000, 0.98, 5.0  # the target: pictures, at least, at most
+
+
+def example_seconds(dataset) -> float:
+    """What ten epochs of the example take: a step's seconds times its steps."""
+    (_, config), *_ = RECIPES["course"].stages
+    model = RECIPES["course"].make_model().train()
+    trainer = Trainer(model, dataset, make_scheduler("ddpm"), config)
+    trainer.training_step()  # warm up
+    start = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        trainer.training_step()
+    return (time.perf_counter() - start) / TIMED_STEPS * trainer.total_steps
+
+
+def side_by_side(dataset, seed: int) -> dict:
+    """One training of the fast track, its scores, and what the example would have taken at that moment."""
+    example = example_seconds(dataset)
+    pipe, run = RECIPES["fast"].train(dataset, seed, device="cpu", progress=False)
+    scores = evaluate(pipe, COUNT)
+    ratio = scores["frechet_distance"] / scores["frechet_floor"]
+    reached = scores["class_accuracy"] >= CLASS_ACCURACY and ratio <= FRECHET_RATIO
+    return dict(
+        seed=seed,
+        example_seconds=example,
+        seconds=run.seconds,
+        times_as_fast=example / run.seconds,
+        class_accuracy=scores["class_accuracy"],
+        frechet_ratio=ratio,
+        reached=reached,
+    )
+
+
+def main():
+    dataset = load_dataset("mnist")
+    if dataset.is_sample:
+        sys.exit("error: MNIST could not be downloaded, and the target is measured against its images.")
+    print("seed | the example, s | the fast track, s | times as fast | class accuracy | Frechet / floor | target")
+    rows = []
+    for seed in SEEDS:
+        row = side_by_side(dataset, seed)
+        rows.append(row)
+        print(
+            f"{seed} | {row['example_seconds']:,.0f} | {row['seconds']:.0f} | {row['times_as_fast']:.0f} | "
+            f"{row['class_accuracy']:.1%} | {row['frechet_ratio']:.2f} | {'reached' if row['reached'] else 'missed'}",
+            flush=True,
+        )
+    result = {
+        name: statistics.mean(row[name] for row in rows) for name in ("example_seconds", "seconds", "times_as_fast")
+    }
+    print(json.dumps(result | dict(runs=rows, threads=torch.get_num_threads())))
+
+
+if __name__ == "__main__":
+    main()
