@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # from Okabe and Ito's palette, distinct for colour-blind eyes
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # from Okabe and Ito's palette, distinct for colour-blind eyes
 TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 
@@ -275,3 +275,65 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
             axes.set(yscale="log")
     axes.legend(frameon=False)
     return figure
+
+
+def quality_by_steps(curves: dict[str, dict[int, dict]], title: str = "") -> Figure:
+    """Quality against the number of sampling steps, one line a sampler, in two views.
+
+    Args:
+        curves: by the sampler's name, what `evaluate` returned for each number of steps.
+    """
+    figure = new_figure(9, 4)
+    views = (("class accuracy (percent)", accuracy_in_percent), ("Frechet distance / floor", frechet_ratio))
+    for place, (ylabel, read) in enumerate(views, 1):
+        axes = figure.add_subplot(1, 2, place)
+        for (name, results), color, marker in zip(curves.items(), (ORANGE, BLUE, GREEN), "os^"):
+            axes.plot(list(results), [read(scores) for scores in results.values()], color=color, marker=marker, label=name)
+        steps = sorted({count for results in curves.values() for count in results})
+        axes.set(xscale="log", xlabel="network evaluations a picture", ylabel=ylabel)
+        axes.set_xticks(steps, [str(count) for count in steps])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(yscale="log")
+    axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def accuracy_in_percent(scores: dict) -> float:
+    """Class accuracy of what `evaluate` returned."""
+    return 100 * scores["class_accuracy"]
+
+
+def frechet_ratio(scores: dict) -> float:
+    """Frechet distance of what `evaluate` returned, as a multiple of its floor."""
+    return scores["frechet_distance"] / scores["frechet_floor"]
+
+
+def ladder(seconds: dict[str, float], title: str = "") -> Figure:
+    """How long each rung takes, from the slowest to the fastest, and how many times as fast as the first it is.
+
+    Args:
+        seconds: by the rung's name, in order.
+    """
+    first = next(iter(seconds.values()))
+    figure = new_figure(8, 0.5 * len(seconds) + 1.2)
+    axes = figure.add_subplot()
+    axes.barh(range(len(seconds)), list(seconds.values()), color=[ORANGE] + [BLUE] * (len(seconds) - 1))
+    for place, value in enumerate(seconds.values()):
+        times = f"  ({first / value:,.0f} times as fast)" if place else ""
+        axes.text(value, place, f" {in_time_units(value)}{times}", va="center")
+    axes.set_yticks(range(len(seconds)), list(seconds))
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="seconds", title=title)
+    axes.set_xlim(min(seconds.values()) / 3, first * 30)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure
+
+
+def in_time_units(seconds: float) -> str:
+    """Such as "3.4 h", "2.1 min", "14 s" or "98 ms"."""
+    for limit, size, unit in ((3600, 3600, "h"), (120, 60, "min"), (1, 1, "s")):
+        if seconds >= limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1000 * seconds:.3g} ms"

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import statistics
 import threading
 import time
 import warnings
@@ -451,6 +452,17 @@ def check_checkpoint(state: dict, facts: dict, model):
     stored, wanted = ({name: part.shape for name, part in of.items()} for of in (state["model"], model.state_dict()))
     if stored != wanted:
         raise ValueError(f"the checkpoint was made with a network of other sizes: {remedy}")
+
+
+def seconds_per_step(trainer: Trainer, steps: int = 3) -> float:
+    """Median wall-clock seconds of a training step, after one to warm up; it moves the weights, as training does."""
+    trainer.training_step()
+    durations = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        trainer.training_step()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
 
 
 def training_target(noise_scheduler, images, noise, timesteps):

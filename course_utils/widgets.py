@@ -214,6 +214,58 @@ class NoiseSlider(LivePanel):
         self.status.value = f"t = {t}: {kept:.3f} x picture + {added:.3f} x noise"
 
 
+class GuidanceSlider(LivePanel):
+    """A slider over the guidance scale: a picture of each class, from the same noise, while you drag.
+
+    Args:
+        pipe: a `ClassConditionedPipeline` whose network knows "no class".
+
+    Attributes:
+        slider: the guidance scale; 1 is off.
+        resample: a button for other noise.
+        image: one picture a class, PNG bytes in `value`.
+        status: in words, what is shown.
+        seed: of the noise.
+
+    Raises:
+        ValueError: if the network cannot be guided.
+    """
+
+    def __init__(self, pipe):
+        _ = pipe.unet.null_label  # says so now, if there is no "no class"
+        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
+        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
+        self.labels, self.seed = list(range(pipe.unet.config.num_classes)), 0
+        self.slider = ipywidgets.FloatSlider(1, min=1, max=8, step=0.5, description="guidance", continuous_update=True)
+        self.slider.layout.width = "420px"
+        self.resample = ipywidgets.Button(description="Resample", icon="refresh")
+        self.image = ipywidgets.Image(format="png", width=28 * len(self.labels) * 3)
+        self.status = ipywidgets.Label()
+        super().__init__([ipywidgets.HBox([self.slider, self.resample]), self.image, self.status])
+        self.add_class("guidance-slider")
+        self.slider.observe(lambda change: self.update(), "value")
+        self.resample.on_click(lambda button: self.draw_anew())
+        self.draw()
+
+    def wanted(self) -> tuple[float, int]:
+        """The guidance scale and the seed, as the controls say."""
+        return self.slider.value, self.seed
+
+    def show(self, guidance: float, seed: int):
+        """Draw each class, and say how."""
+        generator = torch.Generator().manual_seed(seed)
+        self.image.value = png_bytes(
+            self.pipe(self.labels, guidance_scale=guidance, generator=generator, output_type="pt").images
+        )
+        strength = "guidance off" if guidance == 1 else f"guidance {guidance:g}"
+        self.status.value = f"{', '.join(self.pipe.class_names)}: {strength} (seed {seed})"
+
+    def draw_anew(self):
+        """Draw each class from other noise."""
+        self.seed += 1
+        self.update()
+
+
 def straight_line(embedding, start: int, end: int, share: float) -> torch.Tensor:
     """The vector that lies so far on the straight way from one class's to another's: (C,)."""
     return torch.lerp(embedding.weight[start], embedding.weight[end], share)

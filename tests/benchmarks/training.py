@@ -13,7 +13,6 @@ help the example's wide layers more than the fast track's narrow ones.
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from course_utils.data import load_dataset
 from course_utils.evaluation import evaluate
 from course_utils.recipes import RECIPES
 from course_utils.sampling import make_scheduler
-from course_utils.training import Trainer
+from course_utils.training import Trainer, seconds_per_step
 
 SEEDS = (0, 1, 2)
 TIMED_STEPS = 3  # of the example, beside each training
@@ -36,11 +35,7 @@ def example_seconds(dataset) -> float:
     (_, config), *_ = RECIPES["course"].stages
     model = RECIPES["course"].make_model().train()
     trainer = Trainer(model, dataset, make_scheduler("ddpm"), config)
-    trainer.training_step()  # warm up
-    start = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        trainer.training_step()
-    return (time.perf_counter() - start) / TIMED_STEPS * trainer.total_steps
+    return seconds_per_step(trainer, TIMED_STEPS) * trainer.total_steps
 
 
 def side_by_side(dataset, seed: int) -> dict:

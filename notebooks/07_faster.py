@@ -1,0 +1,434 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7. From hours to minutes, from a minute to live
+#
+# The Hugging Face example trains for hours on a laptop, and then draws a digit in a minute: too slow to train along, and
+# far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and taken
+# apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run, and that
+# measures its own multiple on *your* machine.
+#
+# **You will learn** where the time of a training goes, which changes make it shorter and by how much, where the class
+# should enter the network, why few-step sampling wants another prediction than the noise, what guidance does, how many
+# steps a picture needs, and which famous accelerations do nothing on a laptop.
+#
+# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: half an hour to read; it runs for a few minutes on a
+# laptop without a GPU.
+
+# %%
+# Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
+    sys.path.insert(0, str(Path.cwd().parent))
+elif importlib.util.find_spec("course_utils") is None:
+    course, tag = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course"), "v0.1.0"
+    os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a wrong address is an error, not a question
+    tags = subprocess.run(["git", "ls-remote", "--tags", course, tag], capture_output=True, text=True)
+    if tags.returncode:
+        raise OSError(f"{course} does not answer: check the network and the address, and run this cell again.")
+    if not tags.stdout:
+        print(f"{course} has no {tag}: you get its newest state, which may be ahead of this notebook.")
+    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
+        pillow>=10.0 matplotlib>=3.8 ipywidgets>=7.7.1 tqdm>=4.66"""
+    has = {str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}
+    missing = [need for need in needs.split() if need.split(">=")[0] not in has]
+    for packages in (missing, ["--no-deps", f"git+{course}@{tag}" if tags.stdout else f"git+{course}"]):
+        if packages and subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages]).returncode:
+            raise OSError(f"pip could not install {packages[-1]}: check the network, and run this cell again.")
+    importlib.invalidate_caches()
+
+# %%
+import time
+
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.plotting import image_grid
+
+fast_pipe = ClassConditionedPipeline.from_pretrained("mnist")
+start = time.perf_counter()
+digits = fast_pipe(list(range(10)), output_type="pt").images
+milliseconds = 1000 * (time.perf_counter() - start)
+image_grid(digits, 10, title=f"Ten digits in {milliseconds:.0f} ms: where the ladder ends")
+
+# %%
+from course_utils.settings import course_settings
+
+settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
+settings
+
+# %% [markdown]
+# # The first ladder: training
+#
+# A training costs *images seen* x *seconds an image*. Both can be made smaller. We start with what the example costs: ten
+# epochs of 60,000 images. A few of its steps are enough to know the seconds.
+
+# %%
+from course_utils.data import load_dataset
+from course_utils.model import ClassConditionedUnet
+from course_utils.plotting import in_time_units
+from course_utils.sampling import make_scheduler
+from course_utils.training import Trainer, TrainingConfig, seconds_per_step
+
+dataset = load_dataset("mnist")
+EXAMPLE_IMAGES = 10 * 60_000
+
+
+def seconds_per_image(network, images=dataset):
+    """Wall-clock seconds of training for each image that it sees."""
+    trainer = Trainer(network.to(settings.device).train(), images, make_scheduler("ddpm"), TrainingConfig(batch_size=64))
+    return seconds_per_step(trainer) / 64
+
+
+example = seconds_per_image(ClassConditionedUnet())
+print(f"the example: {1000 * example:.1f} ms an image, {in_time_units(EXAMPLE_IMAGES * example)} for ten epochs")
+
+# %% [markdown]
+# ## Rung 1: a lighter network
+#
+# A processor is kept busy by multiplications, and the number of them can be counted. The second
+# column below counts them, in millions of floating point operations for one image (notebook 6). The dearest part is not where
+# one would look for it: the example has *attention* on images of 14 x 14, where each of 196 places looks at all others, with heads of
+# only eight numbers. Those are few multiplications, and awkward ones.
+
+# %%
+from course_utils.challenge import flops_per_image
+from course_utils.display import table
+
+networks = {
+    "the example": ClassConditionedUnet(),
+    "without attention at 14 x 14": ClassConditionedUnet(attention_levels=(2,)),
+    "the fast track": ClassConditionedUnet.fast(),
+}
+per_image = {name: seconds_per_image(network) for name, network in networks.items()}
+table(
+    [
+        {
+            "network": name,
+            "training, MFLOP an image": flops_per_image(network) / 1e6,
+            "training, ms an image": 1000 * per_image[name],
+            "times as fast": per_image["the example"] / per_image[name],
+        }
+        for name, network in networks.items()
+    ]
+)
+
+# %% [markdown]
+# The fast track keeps attention where there are 49 places, halves the width of the top level, where images are
+# largest, and has one block a level in place of two.
+#
+# ## Rung 2: images from memory
+#
+# PyTorch's `DataLoader` fetches images one by one, and puts them together again. MNIST is 47 MB: it fits into memory as one
+# tensor, and a batch is one copy.
+
+# %%
+from torch.utils.data import DataLoader
+
+
+def images_a_second(batches, batch_size=64, count=20):
+    """How fast batches come."""
+    next(batches)  # warm up
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * batch_size / (time.perf_counter() - start)
+
+
+trainer = Trainer(ClassConditionedUnet.fast(), dataset, make_scheduler("ddpm"), TrainingConfig(batch_size=64))
+loader = images_a_second(iter(DataLoader(dataset, 64, shuffle=True)))
+tensor = images_a_second(trainer.next_batch() for _ in range(21))
+waiting = {name: 1 / speed / per_image["the fast track"] for name, speed in (("DataLoader", loader), ("one tensor", tensor))}
+table(
+    [
+        {"images from": name, "images a second": speed, "share of the fast track's step": f"{waiting[name]:.2%}"}
+        for name, speed in (("DataLoader", loader), ("one tensor", tensor))
+    ]
+)
+
+# %% [markdown]
+# A large multiple, and a small gain: look at the last column. On a processor the network takes nearly all of the time, however
+# the images come. (On a GPU, which computes a step in milliseconds, this rung is one of the first to climb.) Measure
+# the share before you speed up a part.
+#
+# ## Rung 3: fewer images
+#
+# The largest rung. How good are the pictures after a *fixed, small* number of images? Six settings of the fast track
+# matter for that. We take them away one at a time, on the exercises' small pictures (notebook 4), because each of these
+# trainings has to be short.
+
+# %%
+from dataclasses import replace
+
+from course_utils.evaluation import evaluate
+from course_utils.recipes import RECIPES
+
+full_recipe = replace(
+    RECIPES["small"].with_changes(max_steps=settings.train_images // 80, label_dropout=0.1, num_epochs=100),
+    make_model=lambda: ClassConditionedUnet.small(conditioning="time", unconditional=True),
+    guidance_scale=1.5,
+)
+channels = replace(full_recipe, make_model=lambda: ClassConditionedUnet.small(unconditional=True))
+variants = {
+    "all of it": full_recipe,
+    "without guidance": replace(full_recipe.with_changes(label_dropout=0.0), guidance_scale=1.0),
+    "class as input channels, not in the time embedding": channels,
+    "predicts the noise, not the velocity": replace(full_recipe, prediction_type="epsilon"),
+    "constant learning rate of 1e-3": full_recipe.with_changes(lr_schedule="constant", learning_rate=1e-3),
+    "the last weights, not their average": full_recipe.with_changes(ema_decay=None),
+    "timesteps drawn one by one": full_recipe.with_changes(stratified_timesteps=False),
+}
+pipes, rows = {}, []
+for name, recipe in variants.items():
+    pipes[name], run = recipe.train(dataset, progress=False, device=settings.device)
+    scores = evaluate(pipes[name], settings.eval_images)
+    ratio = scores["frechet_distance"] / scores["frechet_floor"]
+    rows.append({"recipe": name, "class accuracy": f"{scores['class_accuracy']:.0%}", "Frechet / floor": ratio})
+    print(f"{name}: {run.images_seen:,} images in {run.seconds:.0f} s")
+table(rows)
+
+# %% [markdown]
+# Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much). What
+# stands out beyond doubt is *where the class enters*, and guidance.
+#
+# **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever the network
+# needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches every residual
+# block, and scales and shifts its channels. (Notebook 2 shows one reason more: the example's GroupNorm removes what is
+# the same at every pixel of a channel.)
+#
+# **Noise or velocity.** We come back to it below, where the pictures are drawn.
+#
+# ## The ladder so far
+#
+# Multiply: so many images, times the seconds an image that you measured above. The last rung trains on small pictures
+# first: 16 x 16 has a third of the pixels, and is enough to learn which digit looks how; whole ones come after that.
+
+# %%
+from course_utils.plotting import ladder
+from course_utils.recipes import resized
+
+small_size, _ = RECIPES["fast"].stages[0]
+small_images, whole_images = (config.total_steps(60_000) * config.batch_size for _, config in RECIPES["fast"].stages)
+small = seconds_per_image(ClassConditionedUnet.fast(), resized(dataset, small_size))
+fast = per_image["the fast track"]
+ladder(
+    {
+        "the example: ten epochs": EXAMPLE_IMAGES * example,
+        "a lighter network": EXAMPLE_IMAGES * fast,
+        f"{small_images + whole_images:,} images": (small_images + whole_images) * fast,
+        "small pictures first": small_images * small + whole_images * fast,
+    },
+    "A training, rung by rung",
+)
+
+# %% [markdown]
+# That the pictures are as good is not for this cell to say: `python tests/benchmarks/training.py` trains the fast track from
+# random weights with three seeds, and its [README](../tests/benchmarks/README.md) has the scores, beside all that was tried.
+#
+# # The second ladder: sampling
+#
+# The network is evaluated once a step, and guidance evaluates it twice. So: a lighter network, fewer steps. The first
+# rung is climbed already. How few steps will do depends on what the network predicts, and on who takes the steps.
+#
+# ## Noise, or velocity?
+#
+# At the first step of sampling, $t = 999$, there is nothing but noise: $\bar\alpha_{999}$ is about $2 \cdot 10^{-9}$. What picture does
+# the network's answer imply there?
+#
+# - From predicted noise: $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon)\,/\,\sqrt{\bar\alpha_t}$. Any error in $\hat\epsilon$ is
+#   *divided by* $\sqrt{\bar\alpha_t}$.
+# - From predicted velocity: $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$. Any error in $\hat v$ is multiplied by
+#   at most one.
+#
+# The two networks from rung 3, on real digits with more and more noise:
+
+# %%
+import torch
+
+from course_utils.data import scale_to_model
+
+real = resized(dataset, 14)
+x_0, labels = scale_to_model(real.images[:100]), real.labels[:100]
+noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+alphas = make_scheduler("ddpm").alphas_cumprod
+
+
+@torch.no_grad()
+def implied_pictures(pipe, t):
+    """What the prediction at timestep t says the pictures are: (N, 1, 14, 14)."""
+    kept, added = alphas[t].sqrt(), (1 - alphas[t]).sqrt()
+    x_t = kept * x_0 + added * noise
+    prediction = pipe.unet(x_t.to(pipe.device), t, labels.to(pipe.device)).cpu()
+    if pipe.scheduler.config.prediction_type == "epsilon":
+        return (x_t - added * prediction) / kept
+    return kept * x_t - added * prediction
+
+
+by_velocity, by_noise = pipes["all of it"], pipes["predicts the noise, not the velocity"]
+table(
+    [
+        {
+            "t": t,
+            "an error in the noise is multiplied by": ((1 - alphas[t]) / alphas[t]).sqrt().item(),
+            "wrong by, from the noise": (implied_pictures(by_noise, t) - x_0).square().mean().sqrt().item(),
+            "wrong by, from the velocity": (implied_pictures(by_velocity, t) - x_0).square().mean().sqrt().item(),
+        }
+        for t in (100, 300, 500, 700, 900, 999)
+    ]
+)
+
+# %%
+rows = [x_0[:10], implied_pictures(by_noise, 999)[:10], implied_pictures(by_velocity, 999)[:10]]
+image_grid(
+    torch.cat(rows).clamp(-1, 1) / 2 + 0.5, 10, [str(label) for label in labels[:10].tolist()],
+    ["real", "noise", "velocity"], title="What the network says at t = 999, where it sees nothing but noise",
+)  # fmt: skip
+
+# %% [markdown]
+# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ the noise tells nothing: the rounding of the
+# 32-bit numbers alone is magnified beyond all bounds. The velocity's answer is what one should expect: the *mean* digit of the class
+# that was asked for, which is all that can be known. With 1000 small steps the first one hardly counts; with ten, a
+# wrong first step is a tenth of the way.
+#
+# ## How many steps, and who takes them?
+#
+# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC* remember
+# the last step and bend. The course's weights, with each of them:
+
+# %%
+from course_utils.plotting import quality_by_steps
+
+curves = {}
+for name in ("ddim", "dpmsolver++", "unipc"):
+    sampler = make_scheduler(name, prediction_type="v_prediction")
+    pipe = ClassConditionedPipeline(fast_pipe.unet, sampler, "mnist", guidance_scale=fast_pipe.config.guidance_scale)
+    curves[name] = {steps: evaluate(pipe, settings.eval_images // 2, steps) for steps in (2, 4, 6, 10, 20)}
+quality_by_steps(curves, f"{settings.eval_images // 2} pictures for each point{dataset.note}")
+
+# %% [markdown]
+# On the left higher is better, on the right lower, and 1 is what real images score. All three get there; those that
+# bend get there sooner. Beyond the knee, more steps are time spent for nothing.
+#
+# ## Guidance
+#
+# Each step asks the network twice, for the class and for "no class", in one batch (`show_source(predict)` shows how).
+# **Drag the slider**: one digit of each class, each from noise that stays the same while you drag.
+
+# %%
+strengths = (1.0, 1.5, 3.0, 8.0)
+rows = [
+    fast_pipe(list(range(10)), guidance_scale=scale, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    for scale in strengths
+]
+image_grid(torch.cat(rows), 10, fast_pipe.class_names, [f"{scale:g}" for scale in strengths], title="Dragging the slider: guidance from 1 (off) to 8")
+
+# %%
+from course_utils.widgets import GuidanceSlider
+
+GuidanceSlider(fast_pipe)
+
+# %%
+rows = []
+for scale in strengths:
+    scores = evaluate(fast_pipe, settings.eval_images, guidance_scale=scale)
+    ratio = scores["frechet_distance"] / scores["frechet_floor"]
+    rows.append({"guidance": scale, "class accuracy": f"{scores['class_accuracy']:.1%}", "Frechet / floor": ratio})
+table(rows)
+
+# %% [markdown]
+# A little guidance repairs what the training left undone. Much of it makes every digit the plainest of its kind: accuracy
+# stays up, and the distance grows, because real handwriting is more varied than that.
+#
+# ## The second ladder
+#
+# One digit, drawn in each way (the smoke test takes fewer steps for the first):
+
+# %%
+from course_utils.sampling import sample
+
+
+def seconds_to_draw(network, sampler, steps, guidance_scale=1.0, times=3):
+    """Wall-clock seconds to draw one digit, the best of a few times."""
+    durations = []
+    for _ in range(times):
+        start = time.perf_counter()
+        sample(network, sampler, [3], steps, guidance_scale)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
+
+
+ddpm, ddim = make_scheduler("ddpm"), make_scheduler("ddim")
+solver, example_network = fast_pipe.scheduler, ClassConditionedUnet().to(settings.device)
+steps, guidance = fast_pipe.config.num_inference_steps, fast_pipe.config.guidance_scale
+fast_network = fast_pipe.unet.to(settings.device)
+ladder(
+    {
+        f"the example: {settings.ddpm_steps} steps": seconds_to_draw(example_network, ddpm, settings.ddpm_steps, times=1),
+        f"{settings.ddpm_steps} steps of a lighter network": seconds_to_draw(fast_network, ddpm, settings.ddpm_steps, times=1),
+        "50 steps of DDIM": seconds_to_draw(fast_network, ddim, 50),
+        f"{steps} steps of DPM-Solver++": seconds_to_draw(fast_network, solver, steps),
+        "... with guidance": seconds_to_draw(fast_network, solver, steps, guidance),
+    },
+    "One digit, rung by rung",
+)
+
+# %% [markdown]
+# Guidance is a step *down* the ladder, and worth it: without it the picture would have to be better by other means.
+#
+# # What did not help
+#
+# Three well-known accelerations, tried on a step of the fast track. On a GPU each of them may pay.
+#
+# - **Half the bits** (`bfloat16`): a GPU has special circuits for it. Most laptop processors have not, and convert forth and back.
+# - **Channels last**: another order of the numbers in memory, which suits convolutions with many channels. Ours have 16 to 64.
+# - **`torch.compile`** is not run here: it translates the network for a minute or two before the first step, which is as
+#   long as the whole training takes. `python tests/benchmarks/accelerations.py` measures what it gains after that.
+
+# %%
+config = replace(TrainingConfig.fast(), num_epochs=1)
+v_scheduler = make_scheduler("ddpm", "v_prediction")
+
+
+def milliseconds_per_step(network, **autocast):
+    """Of the fast track's training, under `torch.autocast` if asked for."""
+    trainer = Trainer(network.to(settings.device).train(), dataset, v_scheduler, config)
+    with torch.autocast(settings.device, **autocast):
+        return 1000 * seconds_per_step(trainer, 5)
+
+
+plain = milliseconds_per_step(ClassConditionedUnet.fast(), enabled=False)
+tried = {
+    "32-bit numbers, as they are": plain,
+    "bfloat16": milliseconds_per_step(ClassConditionedUnet.fast(), dtype=torch.bfloat16),
+    "channels last": milliseconds_per_step(ClassConditionedUnet.fast().to(memory_format=torch.channels_last), enabled=False),
+}
+table([{"a step of the fast track": name, "milliseconds": ms, "times as fast": plain / ms} for name, ms in tried.items()])
+
+# %% [markdown]
+# ## In three lines
+#
+# - Hours became minutes by fewer multiplications an image, and above all by fewer images: a better place for the class,
+#   guidance, and a learning rate that rises and falls.
+# - A minute became an instant by a prediction that few large steps can trust, and a solver that bends.
+# - Measure the share before you speed up a part, change one thing at a time, and keep the list of what did not help.
+#
+# Back to [the list of notebooks](../README.md), or to the [challenge](06_fashion_mnist_challenge.ipynb): what you know
+# now is worth a few ranks there.
