@@ -10,6 +10,8 @@ from course_utils.data import load_sample
 from course_utils.display import show_source, table
 from course_utils.sampling import make_scheduler
 
+SCORES = dict(class_accuracy=0.9, frechet_distance=0.4, frechet_floor=0.2)
+CURVES = {name: {2: SCORES | dict(class_accuracy=0.5), 10: SCORES} for name in ("ddim", "unipc")}
 FIGURES = {
     "dataset_grid": lambda: plotting.dataset_grid(load_sample("fashion_mnist")),
     "image_grid": lambda: plotting.image_grid(
@@ -25,6 +27,8 @@ FIGURES = {
     "embedding_map": lambda: plotting.embedding_map(torch.randn(10, 4), list("0123456789"), "Title"),
     "embedding_map of single numbers": lambda: plotting.embedding_map(torch.randn(10, 1), list("0123456789")),
     "small pictures": lambda: plotting.image_grid(torch.rand(20, 1, 14, 14), 10, list("0123456789")),
+    "quality_by_steps": lambda: plotting.quality_by_steps(CURVES, "Title"),
+    "ladder": lambda: plotting.ladder({"hours": 10_000, "minutes": 100, "an instant": 0.05}, "Title"),
     "class_channels": lambda: plotting.class_channels(torch.randn(4, 1, 1).expand(4, 28, 28), "Title"),
 }
 
@@ -67,3 +71,13 @@ def test_table_and_source():
     with pytest.raises(ValueError, match="one row"):
         table([])
     assert "def make_scheduler" in show_source(make_scheduler).data
+
+
+def test_quality_is_shown_in_percent_and_floors():
+    accuracy, distance = plotting.quality_by_steps(CURVES).axes
+    assert accuracy.lines[0].get_ydata().tolist() == [50, 90] and distance.lines[0].get_ydata().tolist() == [2, 2]
+
+
+def test_ladder_says_seconds_and_multiples():
+    texts = [text.get_text().strip() for text in plotting.ladder({"a": 7200, "b": 90, "c": 0.05}).axes[0].texts]
+    assert texts == ["2 h", "90 s  (80 times as fast)", "50 ms  (144,000 times as fast)"]

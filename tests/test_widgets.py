@@ -13,7 +13,7 @@ from PIL import Image
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
 from course_utils.training import TrainingConfig, train
-from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, NoiseSlider, png_bytes
+from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, GuidanceSlider, NoiseSlider, png_bytes
 from tiny import make_tiny_model
 
 
@@ -145,6 +145,26 @@ def test_noise_slider_takes_the_picture_away(stripes):
     truth = png_bytes(stripes.images[:10].float() / 255)
     assert np.abs(clean - pixels(truth)).mean() < 5 < np.abs(noisy - pixels(truth)).mean()
     assert panel.status.value == "t = 999: 0.000 x picture + 1.000 x noise"
+
+
+def test_guidance_slider_draws_every_class_as_strongly_as_it_says(tiny_pipe):
+    panel = GuidanceSlider(tiny_pipe)
+    assert panel.status.value.endswith("9: guidance off (seed 0)")
+    for strength in (1.0, 4.0):
+        panel.slider.value = strength
+        generator = torch.Generator().manual_seed(0)
+        pictures = tiny_pipe(list(range(10)), guidance_scale=strength, generator=generator, output_type="pt").images
+        assert panel.image.value == png_bytes(pictures)
+    assert "guidance 4 (seed 0)" in panel.status.value
+    before = panel.image.value
+    panel.resample.click()
+    assert panel.image.value != before and "(seed 1)" in panel.status.value
+
+
+def test_guidance_slider_needs_a_network_that_knows_no_class():
+    pipe = ClassConditionedPipeline(make_tiny_model(unconditional=False), make_scheduler(), "mnist")
+    with pytest.raises(ValueError, match="no 'no class' label"):
+        GuidanceSlider(pipe)
 
 
 def test_mixer_draws_the_classes_at_its_ends_and_something_else_between(tiny_pipe):
