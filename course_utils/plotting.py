@@ -288,7 +288,9 @@ def quality_by_steps(curves: dict[str, dict[int, dict]], title: str = "") -> Fig
     for place, (ylabel, read) in enumerate(views, 1):
         axes = figure.add_subplot(1, 2, place)
         for (name, results), color, marker in zip(curves.items(), (ORANGE, BLUE, GREEN), "os^"):
-            axes.plot(list(results), [read(scores) for scores in results.values()], color=color, marker=marker, label=name)
+            axes.plot(
+                list(results), [read(scores) for scores in results.values()], color=color, marker=marker, label=name
+            )
         steps = sorted({count for results in curves.values() for count in results})
         axes.set(xscale="log", xlabel="network evaluations a picture", ylabel=ylabel)
         axes.set_xticks(steps, [str(count) for count in steps])

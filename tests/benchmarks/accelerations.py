@@ -43,7 +43,9 @@ def main():
     with torch.autocast("cpu", torch.bfloat16):
         bfloat16 = seconds_per_step(make_trainer(), STEPS)
     channels_last = seconds_per_step(make_trainer(torch.channels_last), STEPS)
-    result = dict(plain=plain, bfloat16=bfloat16, channels_last=channels_last, compiled=seconds_per_step(compiled(), STEPS))
+    result = dict(
+        plain=plain, bfloat16=bfloat16, channels_last=channels_last, compiled=seconds_per_step(compiled(), STEPS)
+    )
     for name, seconds in result.items():
         print(f"{name}: {1000 * seconds:.0f} ms a step, {plain / seconds:.2f} times as fast")
     print(json.dumps(result | dict(threads=torch.get_num_threads(), machine=torch.backends.cpu.get_cpu_capability())))

@@ -1,8 +1,9 @@
-"""One drag of the slider against the example's thousand steps, in one run.
+"""One drag of the slider against the example's thousand steps, and each sampler's time beside its quality, in one run.
 
     python tests/benchmarks/sampling.py
 
-The cost of both grows in proportion to steps and pictures; guidance doubles the pictures.
+The cost grows in proportion to steps, and to pictures once a batch is larger than a few; guidance doubles the pictures.
+Large batches use two threads well, and a single picture hardly.
 """
 
 import json
@@ -15,12 +16,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from course_utils.evaluation import evaluate
 from course_utils.model import ClassConditionedUnet
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler, sample
 from course_utils.widgets import ClassPicker
 
 DRAGS = 30
+SAMPLERS, STEPS, BATCHES = ("ddim", "dpmsolver++", "unipc"), (4, 6, 10, 20), (1, 64)
+COUNT = 500  # pictures for each sampler's quality
 
 
 def seconds(action) -> float:
@@ -30,19 +34,48 @@ def seconds(action) -> float:
     return time.perf_counter() - start
 
 
-def main():
-    picker = ClassPicker(ClassConditionedPipeline.from_pretrained("mnist"))
+def drag_and_thousand_steps(pipe) -> dict:
+    """Milliseconds of one drag, and of the example's network drawing a digit in a thousand steps."""
+    picker = ClassPicker(pipe)
     example, ddpm = ClassConditionedUnet(), make_scheduler("ddpm")
     sample(example, ddpm, [3], 5)  # warm up
     drags = [seconds(lambda digit=i % 10: setattr(picker.slider, "value", digit)) for i in range(1, DRAGS + 1)]
     drag, thousand_steps = statistics.median(drags), seconds(lambda: sample(example, ddpm, [3], 1000))
-    print(f"one drag: {drag * 1000:.1f} ms (median of {DRAGS}); the example's 1000 steps: {thousand_steps:.2f} s")
-    result = dict(drag_ms=drag * 1000, example_ms=thousand_steps * 1000, times_as_fast=thousand_steps / drag)
+    return dict(drag_ms=1000 * drag, example_ms=1000 * thousand_steps, times_as_fast=thousand_steps / drag)
+
+
+def measure(pipe, name: str, steps: int) -> dict:
+    """A sampler's milliseconds a picture for each batch, and its pictures' quality."""
+    sampler = make_scheduler(name, pipe.scheduler.config.prediction_type)
+    sampled = ClassConditionedPipeline(pipe.unet, sampler, pipe.config.dataset, steps, pipe.config.guidance_scale)
+    times = {}
+    for batch in BATCHES:
+        rounds = [seconds(lambda batch=batch: sampled([3] * batch, output_type="pt")) for _ in range(5)]
+        times[f"ms_in_batch_of_{batch}"] = 1000 * statistics.median(rounds) / batch
+    scores = evaluate(sampled, COUNT)
+    ratio = scores["frechet_distance"] / scores["frechet_floor"]
+    return dict(sampler=name, steps=steps, **times, class_accuracy=scores["class_accuracy"], frechet_ratio=ratio)
+
+
+def main():
+    pipe = ClassConditionedPipeline.from_pretrained("mnist")
+    result = drag_and_thousand_steps(pipe)
+    result |= dict(steps=pipe.config.num_inference_steps, guidance=pipe.config.guidance_scale)
     print(
-        json.dumps(
-            result | dict(steps=picker.steps.value, guidance=picker.guidance.value, threads=torch.get_num_threads())
-        )
+        f"one drag: {result['drag_ms']:.1f} ms (median of {DRAGS}); the example's 1000 steps: "
+        f"{result['example_ms'] / 1000:.2f} s; {result['times_as_fast']:.0f} times as fast"
     )
+    print(f"sampler | steps | ms a picture, alone | in a batch of 64 | class accuracy ({COUNT}) | Frechet / floor")
+    rows = []
+    for name in SAMPLERS:
+        for steps in STEPS:
+            rows.append(row := measure(pipe, name, steps))
+            print(
+                f"{name} | {steps} | {row['ms_in_batch_of_1']:.1f} | {row['ms_in_batch_of_64']:.1f} | "
+                f"{row['class_accuracy']:.1%} | {row['frechet_ratio']:.2f}",
+                flush=True,
+            )
+    print(json.dumps(result | dict(samplers=rows, threads=torch.get_num_threads())))
 
 
 if __name__ == "__main__":
