@@ -109,7 +109,7 @@ RECIPES = {
     # The same network for an hour: small pictures first, at a third of the cost, then whole ones.
     "thorough": Recipe(
         ClassConditionedUnet.fast,
-        ((16, replace(THOROUGH, max_steps=6000)), (28, replace(THOROUGH, max_steps=7000, learning_rate=2e-3))),
+        ((16, replace(THOROUGH, max_steps=6000)), (28, replace(THOROUGH, max_steps=5000, learning_rate=2e-3))),
         "v_prediction",
         "dpmsolver++",
         10,
