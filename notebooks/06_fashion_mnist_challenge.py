@@ -318,4 +318,4 @@ challenge.submit("reckless", reckless)
 # - Accuracy, distance and recall by class each see what the others miss.
 # - Change one thing at a time, and write down what you expected before you look.
 #
-# Back to [the list of notebooks](../README.md)
+# Next: [7. From hours to minutes, from a minute to live](07_faster.ipynb)
