@@ -239,6 +239,13 @@ def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
     return figure
 
 
+def plain_numbers(axis):
+    """1, 2, 5, 10, 20, ... along a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
     """Quality against the cost of training, in two views, with the frontier; the numbers are those of the score card.
 
@@ -267,9 +274,7 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
         axes.plot([], [], "s", color=ORANGE, label="par")
         axes.plot([], [], "o", color=BLUE, label="your run")
         axes.set(xscale="log", xlabel="training, TFLOP", ylabel=ylabel)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_numbers(axes.xaxis)
         axes.margins(0.15)
         if key == "frechet_ratio":
             axes.set(yscale="log")
@@ -278,24 +283,26 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
 
 
 def quality_by_steps(curves: dict[str, dict[int, dict]], title: str = "") -> Figure:
-    """Quality against the number of sampling steps, one line a sampler, in two views.
+    """Quality against the number of sampling steps, one line a sampler, in two views, one above the other.
 
     Args:
         curves: by the sampler's name, what `evaluate` returned for each number of steps.
     """
-    figure = new_figure(9, 4)
+    figure = new_figure(5.5, 6.6)
     views = (("class accuracy (percent)", accuracy_in_percent), ("Frechet distance / floor", frechet_ratio))
     for place, (ylabel, read) in enumerate(views, 1):
-        axes = figure.add_subplot(1, 2, place)
+        axes = figure.add_subplot(2, 1, place)
         for (name, results), color, marker in zip(curves.items(), (ORANGE, BLUE, GREEN), "os^"):
             axes.plot(
                 list(results), [read(scores) for scores in results.values()], color=color, marker=marker, label=name
             )
         steps = sorted({count for results in curves.values() for count in results})
         axes.set(xscale="log", xlabel="network evaluations a picture", ylabel=ylabel)
+        axes.minorticks_off()
         axes.set_xticks(steps, [str(count) for count in steps])
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(yscale="log")
+    plain_numbers(axes.yaxis)
     axes.legend(frameon=False)
     figure.suptitle(title)
     return figure
@@ -318,17 +325,19 @@ def ladder(seconds: dict[str, float], title: str = "") -> Figure:
         seconds: by the rung's name, in order.
     """
     first = next(iter(seconds.values()))
-    figure = new_figure(8, 0.5 * len(seconds) + 1.2)
+    figure = new_figure(5.5, 0.7 * len(seconds) + 0.9)
     axes = figure.add_subplot()
-    axes.barh(range(len(seconds)), list(seconds.values()), color=[ORANGE] + [BLUE] * (len(seconds) - 1))
-    for place, value in enumerate(seconds.values()):
-        times = f"  ({first / value:,.0f} times as fast)" if place else ""
-        axes.text(value, place, f" {in_time_units(value)}{times}", va="center")
-    axes.set_yticks(range(len(seconds)), list(seconds))
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="seconds", title=title)
-    axes.set_xlim(min(seconds.values()) / 3, first * 30)
-    for side in ("top", "right"):
+    colors = [ORANGE] + [BLUE] * (len(seconds) - 1)
+    axes.barh(range(len(seconds)), list(seconds.values()), height=0.4, color=colors)
+    left = min(seconds.values()) / 3  # bars need something to be seen of, on an axis without a zero
+    for place, (name, value) in enumerate(seconds.items()):
+        times = f", {first / value:,.0f} times as fast" if place else ""
+        axes.text(left, place - 0.3, f"{name}: {in_time_units(value)}{times}", va="bottom")
+    axes.set(xscale="log", xlabel="seconds", title=title, yticks=[])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(left, first * 2)
+    axes.set_ylim(len(seconds) - 0.6, -0.8)
+    for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure
 

@@ -17,17 +17,17 @@
 # %% [markdown]
 # # 7. From hours to minutes, from a minute to live
 #
-# The Hugging Face example trains for hours on a laptop, and then draws a digit in a minute: too slow to train along, and
-# far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and taken
-# apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run, and that
-# measures its own multiple on *your* machine.
+# The Hugging Face example trains for hours on a laptop, and then draws a digit in a minute: too slow to train along,
+# and far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and
+# taken apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run,
+# and that measures its own multiple on *your* machine.
 #
 # **You will learn** where the time of a training goes, which changes make it shorter and by how much, where the class
 # should enter the network, why few-step sampling wants another prediction than the noise, what guidance does, how many
 # steps a picture needs, and which famous accelerations do nothing on a laptop.
 #
-# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: half an hour to read; it runs for a few minutes on a
-# laptop without a GPU.
+# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: half an hour to read; it runs for a few minutes
+# on a laptop without a GPU.
 
 # %%
 # Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
@@ -78,8 +78,8 @@ settings
 # %% [markdown]
 # # The first ladder: training
 #
-# A training costs *images seen* x *seconds an image*. Both can be made smaller. We start with what the example costs: ten
-# epochs of 60,000 images. A few of its steps are enough to know the seconds.
+# A training costs *images seen* x *seconds an image*. Both can be made smaller. We start with what the example costs:
+# ten epochs of 60,000 images. A few of its steps are enough to know the seconds.
 
 # %%
 from course_utils.data import load_dataset
@@ -104,10 +104,10 @@ print(f"the example: {1000 * example:.1f} ms an image, {in_time_units(EXAMPLE_IM
 # %% [markdown]
 # ## Rung 1: a lighter network
 #
-# A processor is kept busy by multiplications, and the number of them can be counted. The second
-# column below counts them, in millions of floating point operations for one image (notebook 6). The dearest part is not where
-# one would look for it: the example has *attention* on images of 14 x 14, where each of 196 places looks at all others, with heads of
-# only eight numbers. Those are few multiplications, and awkward ones.
+# A processor is kept busy by multiplications, and the number of them can be counted. The second column below counts
+# them, in millions of floating point operations for one image (notebook 6). The dearest part is not where one would
+# look for it: the example has *attention* on images of 14 x 14, where each of 196 places looks at all others, with
+# heads of only eight numbers. Those are few multiplications, and awkward ones.
 
 # %%
 from course_utils.challenge import flops_per_image
@@ -137,8 +137,8 @@ table(
 #
 # ## Rung 2: images from memory
 #
-# PyTorch's `DataLoader` fetches images one by one, and puts them together again. MNIST is 47 MB: it fits into memory as one
-# tensor, and a batch is one copy.
+# PyTorch's `DataLoader` fetches images one by one, and puts them together again. MNIST is 47 MB: it fits into memory
+# as one tensor, and a batch is one copy.
 
 # %%
 from torch.utils.data import DataLoader
@@ -165,9 +165,9 @@ table(
 )
 
 # %% [markdown]
-# A large multiple, and a small gain: look at the last column. On a processor the network takes nearly all of the time, however
-# the images come. (On a GPU, which computes a step in milliseconds, this rung is one of the first to climb.) Measure
-# the share before you speed up a part.
+# A large multiple, and a small gain: look at the last column. On a processor the network takes nearly all of the
+# time, however the images come. (On a GPU, which computes a step in milliseconds, this rung is one of the first to
+# climb.) Measure the share before you speed up a part.
 #
 # ## Rung 3: fewer images
 #
@@ -206,43 +206,38 @@ for name, recipe in variants.items():
 table(rows)
 
 # %% [markdown]
-# Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much). What
-# stands out beyond doubt is *where the class enters*, and guidance.
+# Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much).
+# What stands out beyond doubt is *where the class enters*, and guidance.
 #
-# **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever the network
-# needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches every residual
-# block, and scales and shifts its channels. (Notebook 2 shows one reason more: the example's GroupNorm removes what is
-# the same at every pixel of a channel.)
+# **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever
+# the network needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches
+# every residual block, and scales and shifts its channels. (Notebook 2 shows one reason more: the example's GroupNorm
+# removes what is the same at every pixel of a channel.)
 #
 # **Noise or velocity.** We come back to it below, where the pictures are drawn.
 #
 # ## The ladder so far
 #
-# Multiply: so many images, times the seconds an image that you measured above. The last rung trains on small pictures
-# first: 16 x 16 has a third of the pixels, and is enough to learn which digit looks how; whole ones come after that.
+# Multiply: so many images, times the seconds an image that you measured above. The fast track's weights in this
+# course were trained on nearly 128,000 images, and [their card](../course_utils/pretrained/mnist/README.md) says what
+# their digits are worth.
 
 # %%
 from course_utils.plotting import ladder
-from course_utils.recipes import resized
 
-small_size, _ = RECIPES["fast"].stages[0]
-small_images, whole_images = (config.total_steps(60_000) * config.batch_size for _, config in RECIPES["fast"].stages)
-small = seconds_per_image(ClassConditionedUnet.fast(), resized(dataset, small_size))
-fast = per_image["the fast track"]
+(_, fast_config), *_ = RECIPES["fast"].stages
+fast_images = fast_config.total_steps(60_000) * fast_config.batch_size
+lighter = per_image["the fast track"]
 ladder(
     {
-        "the example: ten epochs": EXAMPLE_IMAGES * example,
-        "a lighter network": EXAMPLE_IMAGES * fast,
-        f"{small_images + whole_images:,} images": (small_images + whole_images) * fast,
-        "small pictures first": small_images * small + whole_images * fast,
+        f"the example: {EXAMPLE_IMAGES:,} images": EXAMPLE_IMAGES * per_image["the example"],
+        "a lighter network": EXAMPLE_IMAGES * lighter,
+        f"{fast_images:,} images": fast_images * lighter,
     },
     "A training, rung by rung",
 )
 
 # %% [markdown]
-# That the pictures are as good is not for this cell to say: `python tests/benchmarks/training.py` trains the fast track from
-# random weights with three seeds, and its [README](../tests/benchmarks/README.md) has the scores, beside all that was tried.
-#
 # # The second ladder: sampling
 #
 # The network is evaluated once a step, and guidance evaluates it twice. So: a lighter network, fewer steps. The first
@@ -250,13 +245,13 @@ ladder(
 #
 # ## Noise, or velocity?
 #
-# At the first step of sampling, $t = 999$, there is nothing but noise: $\bar\alpha_{999}$ is about $2 \cdot 10^{-9}$. What picture does
-# the network's answer imply there?
+# At the first step of sampling, $t = 999$, there is nothing but noise: $\bar\alpha_{999}$ is about $2 \cdot 10^{-9}$.
+# What picture does the network's answer imply there?
 #
-# - From predicted noise: $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon)\,/\,\sqrt{\bar\alpha_t}$. Any error in $\hat\epsilon$ is
-#   *divided by* $\sqrt{\bar\alpha_t}$.
-# - From predicted velocity: $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$. Any error in $\hat v$ is multiplied by
-#   at most one.
+# - From predicted noise: $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon)\,/\,\sqrt{\bar\alpha_t}$. Any error
+#   in $\hat\epsilon$ is *divided by* $\sqrt{\bar\alpha_t}$.
+# - From predicted velocity: $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$. Any error in $\hat
+#   v$ is multiplied by at most one.
 #
 # The two networks from rung 3, on real digits with more and more noise:
 
@@ -264,6 +259,7 @@ ladder(
 import torch
 
 from course_utils.data import scale_to_model
+from course_utils.recipes import resized
 
 real = resized(dataset, 14)
 x_0, labels = scale_to_model(real.images[:100]), real.labels[:100]
@@ -303,15 +299,15 @@ image_grid(
 )  # fmt: skip
 
 # %% [markdown]
-# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ the noise tells nothing: the rounding of the
-# 32-bit numbers alone is magnified beyond all bounds. The velocity's answer is what one should expect: the *mean* digit of the class
-# that was asked for, which is all that can be known. With 1000 small steps the first one hardly counts; with ten, a
-# wrong first step is a tenth of the way.
+# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ the noise tells nothing: the
+# rounding of the 32-bit numbers alone is magnified beyond all bounds. The velocity's answer is what one should
+# expect: the *mean* digit of the class that was asked for, which is all that can be known. With 1000 small steps the
+# first one hardly counts; with ten, a wrong first step is a tenth of the way.
 #
 # ## How many steps, and who takes them?
 #
-# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC* remember
-# the last step and bend. The course's weights, with each of them:
+# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC*
+# remember the last step and bend. The course's weights, with each of them:
 
 # %%
 from course_utils.plotting import quality_by_steps
@@ -354,8 +350,8 @@ for scale in strengths:
 table(rows)
 
 # %% [markdown]
-# A little guidance repairs what the training left undone. Much of it makes every digit the plainest of its kind: accuracy
-# stays up, and the distance grows, because real handwriting is more varied than that.
+# A little guidance repairs what the training left undone. Much of it makes every digit the plainest of its kind:
+# accuracy stays up, and the distance grows, because real handwriting is more varied than that.
 #
 # ## The second ladder
 #
@@ -397,10 +393,12 @@ ladder(
 #
 # Three well-known accelerations, tried on a step of the fast track. On a GPU each of them may pay.
 #
-# - **Half the bits** (`bfloat16`): a GPU has special circuits for it. Most laptop processors have not, and convert forth and back.
-# - **Channels last**: another order of the numbers in memory, which suits convolutions with many channels. Ours have 16 to 64.
-# - **`torch.compile`** is not run here: it translates the network for a minute or two before the first step, which is as
-#   long as the whole training takes. `python tests/benchmarks/accelerations.py` measures what it gains after that.
+# - **Half the bits** (`bfloat16`): a GPU has special circuits for it. Most laptop processors have not, and convert
+#   forth and back.
+# - **Channels last**: another order of the numbers in memory, which suits convolutions with many channels. Ours have
+#   16 to 64.
+# - **`torch.compile`** is not run here: it translates the network for a minute or two before the first step, which is
+#   as long as the whole training takes. `python tests/benchmarks/accelerations.py` measures what it gains after that.
 
 # %%
 config = replace(TrainingConfig.fast(), num_epochs=1)

@@ -79,5 +79,5 @@ def test_quality_is_shown_in_percent_and_floors():
 
 
 def test_ladder_says_seconds_and_multiples():
-    texts = [text.get_text().strip() for text in plotting.ladder({"a": 7200, "b": 90, "c": 0.05}).axes[0].texts]
-    assert texts == ["2 h", "90 s  (80 times as fast)", "50 ms  (144,000 times as fast)"]
+    texts = [text.get_text() for text in plotting.ladder({"a": 7200, "b": 90, "c": 0.05}).axes[0].texts]
+    assert texts == ["a: 2 h", "b: 90 s, 80 times as fast", "c: 50 ms, 144,000 times as fast"]
