@@ -19,6 +19,8 @@ REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 INSTALL = "run `python -m pip install --upgrade -r requirements.txt`"
 # Major versions whose front ends (in JupyterLab, in Jupyter Notebook) draw the widgets of an ipywidgets.
 FRONT_ENDS = {7: dict(jupyterlab_widgets=1, widgetsnbextension=3), 8: dict(jupyterlab_widgets=3, widgetsnbextension=4)}
+# To open, execute and test the notebooks. Where the course is an installed package, as on Colab, others do that.
+ONLY_IN_A_CLONE = ("jupyterlab", "jupytext", "nbclient", "nbmake", "pytest", "hypothesis")
 SECONDS_TO_WAIT = 5  # for a mirror of a data set
 
 
@@ -35,16 +37,23 @@ def check_python() -> Iterator[str]:
 
 
 def requirements() -> list[str]:
-    """What the course needs, as requirements.txt has it; from the installed package where there is no such file."""
+    """What the course needs, as requirements.txt has it; of a package without that file, what its notebooks import."""
     if REQUIREMENTS.is_file():
         lines = REQUIREMENTS.read_text().splitlines()
         return [line for line in lines if line and not line.startswith("#")]
-    return [line for line in importlib.metadata.requires(PACKAGE) or () if "extra ==" not in line]
+    installed = [line for line in importlib.metadata.requires(PACKAGE) or () if "extra ==" not in line]
+    return [line for line in installed if package_name(line) not in ONLY_IN_A_CLONE]
+
+
+def package_name(requirement: str) -> str:
+    """Such as "torch" of "torch>=2.6"."""
+    return re.match(r"[\w-]+", requirement).group()
 
 
 def check_package(requirement: str) -> Iterator[str]:
     """One package, against the versions that are asked for."""
-    name, asked = re.match(r"([\w-]+)(.*)", requirement).groups()
+    name = package_name(requirement)
+    asked = requirement.removeprefix(name)
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

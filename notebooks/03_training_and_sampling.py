@@ -156,6 +156,23 @@ loss_curve(losses, title=title)
 # loss is noise that *nobody* could predict, and it hides the part that still improves. Two better questions: at which
 # timesteps is it still wrong, and what do its pictures look like?
 #
+# <details><summary>Longer trainings, and what happens when they are interrupted</summary>
+#
+# Jupyter's stop button ends a training after the step at hand, and what was learned is kept. To survive more than that, a
+# laptop out of battery or a Colab that disconnects, name a folder: `train(..., checkpoint_dir="runs/my-training")` writes
+# a checkpoint there every two minutes, and with the same folder the same cell goes on from the last one, exactly as if
+# it had never stopped. Empty the folder to begin anew.
+#
+# Colab forgets its own files when it disconnects. A folder on your Google Drive stays:
+#
+# ```python
+# from google.colab import drive
+#
+# drive.mount("/content/drive")
+# run = train(model, dataset, noise_scheduler, config, checkpoint_dir="/content/drive/MyDrive/my-digits")
+# ```
+# </details>
+#
 # ### The loss by timestep
 
 # %%

@@ -49,8 +49,15 @@ def test_the_requirements_are_those_of_the_file_or_of_the_installed_package(monk
     from_file = checking.requirements()
     assert len(from_file) > 10 and all(">=" in line for line in from_file)
     monkeypatch.setattr(checking, "REQUIREMENTS", ROOT / "nowhere.txt")
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=2.6", 'ruff>=0.6; extra == "dev"'])
-    assert checking.requirements() == ["torch>=2.6"]
+    installed = ["torch>=2.6", "nbmake>=1.5.5", "pytest<10,>=7.4", 'ruff>=0.6; extra == "dev"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: installed)
+    assert checking.requirements() == ["torch>=2.6"]  # Colab, for one, lacks the others, and does not need them
+
+
+def test_the_second_paragraph_of_the_requirements_is_for_a_clone():
+    _, second = (ROOT / "requirements.txt").read_text().split("\n\n")
+    names = [checking.package_name(line) for line in second.splitlines() if not line.startswith("#")]
+    assert tuple(names) == checking.ONLY_IN_A_CLONE
 
 
 def test_python_floor_and_package_name_are_those_of_the_project(monkeypatch):
