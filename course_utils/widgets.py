@@ -241,7 +241,7 @@ class GuidanceSlider(LivePanel):
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
         self.image = ipywidgets.Image(format="png", width=28 * len(self.labels) * 3)
         self.status = ipywidgets.Label()
-        super().__init__([ipywidgets.HBox([self.slider, self.resample]), self.image, self.status])
+        super().__init__([row_of(self.slider, self.resample), self.image, self.status])
         self.add_class("guidance-slider")
         self.slider.observe(lambda change: self.update(), "value")
         self.resample.on_click(lambda button: self.draw_anew())

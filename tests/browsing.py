@@ -27,7 +27,7 @@ ALL_RUN = """() => {
     const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent.trim());
     return prompts.length > 0 && prompts.every(text => /^\\[\\d+\\]:?$/.test(text));
 }"""
-PANELS = ".class-picker, .noise-slider, .embedding-mixer"
+PANELS = ".class-picker, .noise-slider, .embedding-mixer, .guidance-slider"
 
 # The middle of each of the picture's 28 x 28 fields, 0 .. 255.
 PIXELS = """panel => {
