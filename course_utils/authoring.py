@@ -59,7 +59,7 @@ def is_fresh(notebook) -> bool:
 
 def execute(source: Path, preset: str):
     """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs, and nothing that churns."""
-    notebook = jupytext.read(source)
+    notebook = read_script(source)
     keep_cell_ids(notebook, source.with_suffix(".ipynb"))
     environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
     # In a folder of its own beside the notebooks', so that what a learner's runs have left there does not show.
@@ -76,7 +76,7 @@ def pair(source: Path):
 
     Cells whose code is unchanged keep their outputs; `check` still tells if any code has changed since they were made.
     """
-    notebook, paired = jupytext.read(source), source.with_suffix(".ipynb")
+    notebook, paired = read_script(source), source.with_suffix(".ipynb")
     keep_cell_ids(notebook, paired)
     earlier = nbformat.read(paired, as_version=4) if paired.exists() else nbformat.v4.new_notebook()
     made = {cell.id: cell for cell in earlier.cells if cell.cell_type == "code"}
@@ -97,7 +97,7 @@ def renew(source: Path):
     script = jupytext.read(source)
     renew_opening(script, source.stem)
     with written_whole(source) as file:
-        file.write_text(jupytext.writes(script, fmt="py:percent"))
+        file.write_text(as_script(script))
     if not source.with_suffix(".ipynb").exists():
         return
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
@@ -141,6 +141,25 @@ def write_pair(notebook, source: Path):
     """Write the `.ipynb` beside its `.py` file, whole or not at all."""
     with written_whole(source.with_suffix(".ipynb")) as file:
         nbformat.write(notebook, file)
+
+
+def as_script(notebook) -> str:
+    """The text of a notebook's `.py` file, as Jupytext makes it from the `.ipynb`.
+
+    JupyterLab refuses to open a pair of which the `.ipynb` is newer and this text is not that of the `.py` file.
+    """
+    return jupytext.writes(notebook, fmt="py:percent")
+
+
+def read_script(source: Path):
+    """A notebook from its `.py` file, whose empty lines between cells are put in order on the way."""
+    notebook = jupytext.read(source)
+    for cell in notebook.cells:
+        cell.metadata.pop("lines_to_next_cell", None)
+    if source.read_text() != as_script(notebook):
+        with written_whole(source) as file:
+            file.write_text(as_script(notebook))
+    return notebook
 
 
 def keep_cell_ids(notebook, earlier: Path):
@@ -190,6 +209,7 @@ def problems(source: Path) -> list[str]:
     found = {
         "has no YAML header": not source.read_text().startswith("# ---\n"),
         "differs from its .py file": sources(script) != sources(notebook),
+        "has a .py file that Jupytext lays out otherwise": source.read_text() != as_script(notebook),
         "has widget metadata, which GitHub refuses": "widgets" in notebook.metadata,
         "has a widget among its outputs, which shows nothing without a kernel": any(
             WIDGET_VIEW in output.get("data", {}) for cell in code for output in cell.outputs

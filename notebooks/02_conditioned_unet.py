@@ -159,6 +159,7 @@ def record_shapes(model, x, t, labels):
 x = torch.randn(2, 1, 28, 28)
 table(record_shapes(model, x, torch.tensor([500, 500]), labels))
 
+
 # %% [markdown]
 # Down the left arm the picture shrinks from 28 to 14 to 7 and gets more channels; up the right arm it grows again. At
 # the end there is one channel, the predicted noise, of the size that came in.

@@ -85,6 +85,7 @@ from course_utils.settings import course_settings
 settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
 settings
 
+
 # %% [markdown]
 # ## Exercise 1: how many channels?
 #
@@ -112,6 +113,7 @@ def input_channels(class_emb_size):
 
 # %%
 exercises.input_channels.check(input_channels)
+
 
 # %% [markdown]
 # Stuck? `exercises.input_channels.hint()`
@@ -382,6 +384,7 @@ table(
         for digit in range(10)
     ]
 )
+
 
 # %% [markdown]
 # Look at the neighbours. 3 and 8 are nearest to each other, which fits how they look; 2 and 6 are, too, which does not

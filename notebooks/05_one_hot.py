@@ -79,6 +79,7 @@ from course_utils.settings import course_settings
 settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
 settings
 
+
 # %% [markdown]
 # ## Exercise 1: one-hot channels
 #
@@ -213,6 +214,7 @@ table(
     ]
 )
 
+
 # %% [markdown]
 # ## Exercise 3: an embedding in disguise
 #
@@ -338,6 +340,7 @@ from course_utils.plotting import spread_over_seeds
 
 accuracies = {name: [each["accuracy"] for each in found] for name, found in results.items()}
 spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three seeds each{digits.note}", percent=True)
+
 
 # %% [markdown]
 # Where the dots of the two overlap, as they do at the `laptop` preset, three seeds do not tell the two apart: a learned

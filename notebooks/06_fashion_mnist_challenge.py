@@ -78,6 +78,7 @@ from course_utils.settings import course_settings
 settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
 settings
 
+
 # %% [markdown]
 # ## The rule
 #
@@ -146,6 +147,7 @@ for name, network in {"example": ClassConditionedUnet(), "fast track": ClassCond
     reckoned, counted = training_flops(1, 1, counter.get_total_flops()), flops_per_image(network)
     rows.append({"network": name, "forward, MFLOP": counter.get_total_flops() / 1e6, "training, reckoned": reckoned / 1e6, "counted": counted / 1e6})
 table(rows)
+
 
 # %% [markdown]
 # ## Exercise 2: whom does it draw badly?

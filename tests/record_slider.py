@@ -18,10 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from browsing import ROOT, execute, jupyter_server, new_page, open_and_run, status_of, wait_for_status, write_notebook
 
-TARGET = ROOT / ".github" / "pictures" / "slider.gif"
+TARGET = ROOT / "notebooks" / "images" / "slider.gif"
 COLORS = 48
 FRAME, PAUSE = 120, 900  # milliseconds
-CELL = """from course_utils.pipeline import ClassConditionedPipeline
+CELL = """import sys
+sys.path.insert(0, "..")
+from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.widgets import ClassPicker
 
 picker = ClassPicker(ClassConditionedPipeline.from_pretrained("mnist"))
@@ -47,7 +49,7 @@ class Recorder:
     def __init__(self, page):
         self.page, self.frames, self.durations = page, [], []
         box = page.locator(".class-picker").bounding_box()
-        self.clip = dict(x=box["x"] - 4, y=box["y"] - 6, width=box["width"] + 8, height=box["height"] + 10)
+        self.clip = dict(x=box["x"] - 4, y=box["y"] - 6, width=760, height=box["height"] + 10)
 
     def take(self, duration: int = FRAME):
         self.frames.append(Image.open(io.BytesIO(self.page.screenshot(clip=self.clip))).convert("RGB"))
@@ -101,7 +103,11 @@ def act(page, recorder: Recorder):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as folder, jupyter_server(Path(folder)) as jupyter, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        jupyter_server(Path(folder)) as jupyter,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
             args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],

@@ -88,6 +88,16 @@ def test_a_notebook_without_badge_and_outputs_gets_a_badge(course):
     assert authoring.differences() == ["01_data.ipynb is missing."]
 
 
+def test_a_layout_with_which_jupyterlab_refuses_the_pair_is_noticed_and_mended(course):
+    source = course / "notebooks" / "05_one_hot.py"
+    text = source.read_text()
+    assert text.count("\nsettings\n\n\n# %% ") == 1
+    source.write_text(text.replace("\nsettings\n\n\n# %% ", "\nsettings\n\n# %% "))
+    assert authoring.differences() == ["05_one_hot has a .py file that Jupytext lays out otherwise."]
+    authoring.main(["pair", "05_one_hot"])
+    assert authoring.differences() == [] and source.read_text() == text
+
+
 def test_a_new_version_reaches_first_cells_and_citation(course):
     project = course / "pyproject.toml"
     project.write_text(
