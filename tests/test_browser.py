@@ -119,6 +119,12 @@ class Pages:
         self.pages[name].wait_for_function(ALL_RUN)
         return self.pages[name]
 
+    def with_panel(self, name: str, panel: str):
+        """The same, with a panel in sight: JupyterLab lays out only cells that are."""
+        page = self.get(name)
+        enter_cell_of_panel(page, panel)
+        return page
+
 
 @pytest.fixture(scope="module")
 def pages(browser, jupyter):
@@ -128,9 +134,7 @@ def pages(browser, jupyter):
 @pytest.fixture
 def training(pages):
     """Notebook 3, its panel in sight."""
-    page = pages.get(TRAINING)
-    page.locator(".class-picker-status").scroll_into_view_if_needed()
-    return page
+    return pages.with_panel(TRAINING, ".class-picker")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -248,14 +252,17 @@ def tab_to(page, selector: str):
     pytest.fail(f"five Tabs do not reach {selector}")
 
 
-def enter_cell_of_panel(page):
+def enter_cell_of_panel(page, panel: str = ".class-picker"):
     """Stand on the panel's cell in command mode, as the arrow keys would bring one there."""
-    page.evaluate("""() => {
+    script = """async panel => {
         const notebook = window.jupyterapp.shell.currentWidget.content;
-        notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.node.querySelector('.class-picker'));
+        notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.node.querySelector(panel));
+        await notebook.scrollToItem(notebook.activeCellIndex);
         notebook.mode = 'command';
         notebook.activate();
-    }""")
+    }"""
+    page.evaluate(script, panel)
+    page.locator(panel).wait_for()
 
 
 def test_the_panel_by_keyboard_alone(training):
@@ -315,7 +322,8 @@ def test_the_panels_cell_run_again_shows_one_panel(training):
 
 
 def test_noise_slider(pages):
-    page, panel = pages.get(DATA), ".noise-slider"
+    panel = ".noise-slider"
+    page = pages.with_panel(DATA, panel)
     before, status = picture(page, panel), status_of(page, panel)
     assert status == "t = 0: 1.000 x picture + 0.006 x noise"
     press(page, "End", panel)
@@ -329,7 +337,8 @@ def test_noise_slider(pages):
 
 
 def test_embedding_mixer(pages):
-    page, panel = pages.get(EMBEDDING), ".embedding-mixer"
+    panel = ".embedding-mixer"
+    page = pages.with_panel(EMBEDDING, panel)
     before = picture(page, panel)
     press(page, "Home", panel)
     wait_for_status(page, "100% of 3, 0% of 8", panel)
@@ -346,7 +355,7 @@ def test_embedding_mixer(pages):
 
 
 def test_slider_with_names(pages):
-    page = pages.get(CLOTHES)
+    page = pages.with_panel(CLOTHES, ".class-picker")
     wait_for_status(page, "class T-shirt, drawn in ")
     before = picture(page)
     press(page, "ArrowRight")

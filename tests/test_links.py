@@ -108,7 +108,7 @@ def test_pages_and_links_are_found():
     links = {page.name: links_of(markdown_of(page)) for page in PAGES}
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "01_data.py"} <= set(links)
     assert "notebooks/01_data.ipynb" in links_of((ROOT / "README.md").read_text())
-    assert "notebooks/images/slider.png" in links_of((ROOT / "README.md").read_text())
+    assert "notebooks/images/slider.gif" in links_of((ROOT / "README.md").read_text())
     assert "01_data.ipynb" in links["02_conditioned_unet.py"] and "README.md#start" in links["CONTRIBUTING.md"]
 
 
