@@ -122,6 +122,7 @@ class Pages:
     def with_panel(self, name: str, panel: str):
         """The same, with a panel in sight: JupyterLab lays out only cells that are."""
         page = self.get(name)
+        lay_out(page)
         enter_cell_of_panel(page, panel)
         return page
 
@@ -254,10 +255,10 @@ def tab_to(page, selector: str):
 
 def enter_cell_of_panel(page, panel: str = ".class-picker"):
     """Stand on the panel's cell in command mode, as the arrow keys would bring one there."""
-    script = """async panel => {
+    script = """panel => {
         const notebook = window.jupyterapp.shell.currentWidget.content;
         notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.node.querySelector(panel));
-        await notebook.scrollToItem(notebook.activeCellIndex);
+        void notebook.scrollToItem(notebook.activeCellIndex);
         notebook.mode = 'command';
         notebook.activate();
     }"""
