@@ -7,7 +7,6 @@ For maintainers, to train the example for an epoch, and then measure the pars an
 """
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +25,10 @@ from course_utils.plotting import cost_and_quality
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.sampling import make_scheduler
 from course_utils.settings import Settings, course_settings
-from course_utils.training import Trainer, TrainingConfig, TrainingRun
+from course_utils.training import Trainer, TrainingConfig, TrainingRun, seconds_per_step
 
 PARS_FILE = PRETRAINED_FOLDER / "challenge-pars.json"
+TRAIN_IMAGES = 60_000  # of FashionMNIST's train split, an epoch
 EXAMPLE_FOLDER = Path("runs/fashion-example")
 FEW_STEPS = dict(sampler="ddim", num_inference_steps=50)  # its native 1000 steps would take hours
 
@@ -79,7 +79,7 @@ class Challenge:
         dataset = load_dataset("fashion_mnist")
         try:
             pipe, run = recipe.train(dataset, seed, device=self.settings.device)
-            flops = recipe_flops(recipe, len(dataset), run)
+            flops = recipe_flops(recipe, len(dataset), run.images_seen)
             row = score(name, pipe, run.images_seen, flops, run.seconds, self.settings)
         except (FloatingPointError, MemoryError) as error:
             show_text(f"**{name} was not scored**, and your earlier runs are kept. What happened: {error}")
@@ -143,9 +143,9 @@ def flops_per_image(model, size: int = 28) -> int:
     return counter.get_total_flops()
 
 
-def recipe_flops(recipe: Recipe, num_images: int, run: TrainingRun) -> float:
+def recipe_flops(recipe: Recipe, num_images: int, images_seen: int) -> float:
     """Floating point operations of a training, stage by stage, for the images that it really saw."""
-    flops, left, model = 0.0, run.images_seen, recipe.make_model()
+    flops, left, model = 0.0, images_seen, recipe.make_model()
     for size, config in recipe.stages:
         images = min(left, config.total_steps(num_images) * config.batch_size)
         flops, left = flops + images * flops_per_image(model, size), left - images
@@ -188,7 +188,11 @@ def make_pars(settings: Settings) -> list[dict]:
     rows = [score_example(settings), score_best_known(settings)]
     for name, recipe in par_recipes(settings).items():
         pipe, run = recipe.train(dataset, device=settings.device)
-        rows.append(score(name, pipe, run.images_seen, recipe_flops(recipe, len(dataset), run), run.seconds, settings))
+        rows.append(
+            score(
+                name, pipe, run.images_seen, recipe_flops(recipe, len(dataset), run.images_seen), run.seconds, settings
+            )
+        )
     return sorted(rows, key=lambda row: row["flops"])
 
 
@@ -199,14 +203,15 @@ def score_example(settings: Settings) -> dict:
     images = json.loads((EXAMPLE_FOLDER / TRAINING_REPORT).read_text())["images_seen"]
     flops, config = images * flops_per_image(unet), TrainingConfig(num_epochs=1)
     row = score("the example, after 1 of its 10 epochs", pipe, images, flops, 0.0, settings)
-    return row | {"seconds": config.total_steps(images) * seconds_a_step(ClassConditionedUnet(), config)}
+    trainer = Trainer(ClassConditionedUnet(), load_dataset("fashion_mnist"), make_scheduler("ddpm"), config)
+    return row | {"seconds": config.total_steps(images) * seconds_per_step(trainer)}
 
 
 def score_best_known(settings: Settings) -> dict:
     """The bundled weights."""
     pipe = ClassConditionedPipeline.from_pretrained("fashion_mnist")
     report = json.loads((PRETRAINED_FOLDER / "fashion_mnist" / TRAINING_REPORT).read_text())
-    flops = report["images_seen"] * flops_per_image(pipe.unet)
+    flops = recipe_flops(RECIPES[report["recipe"]], TRAIN_IMAGES, report["images_seen"])
     return score("the best known", pipe, report["images_seen"], flops, report["seconds"], settings)
 
 
@@ -217,17 +222,6 @@ def par_recipes(settings: Settings) -> dict[str, Recipe]:
         "the example's settings, small network": replace(example, make_model=ClassConditionedUnet.fast, **FEW_STEPS),
         "the fast track": RECIPES["fast"].with_changes(max_steps=settings.train_images // 64),
     }
-
-
-def seconds_a_step(model, config: TrainingConfig, steps: int = 4) -> float:
-    """Seconds of a training step: the fastest of a few, after one to warm up."""
-    trainer = Trainer(model, load_dataset("fashion_mnist"), make_scheduler("ddpm"), config)
-    times = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        trainer.training_step()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 if __name__ == "__main__":
