@@ -88,7 +88,7 @@ UNREADABLE = """() => {
 
 
 class Jupyter(NamedTuple):
-    """A running Jupyter server, with JupyterLab, Notebook and Voila."""
+    """A running Jupyter server, with JupyterLab and Notebook 7."""
 
     address: str
     folder: Path

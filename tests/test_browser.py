@@ -394,25 +394,6 @@ def test_notebook_7_continues_with_the_panel(pages):
     page.close()
 
 
-def test_voila_shows_the_notebook_as_a_page_that_works(browser, jupyter):
-    page, errors = new_page(browser)
-    if page.goto(f"{jupyter.address}/voila/render/notebooks/{TRAINING}.ipynb").status == 404:
-        unavailable("Voila is not installed: pip install voila")
-    page.locator(".class-picker-status").wait_for()
-    wait_for_status(page, "digit 0,")
-    assert_no_errors(page)
-    before = picture(page)
-    press(page, "End")
-    wait_for_status(page, "digit 9,")
-    before = next_picture(page, before)
-    drag(page, 4 / 9)
-    wait_for_status(page, "digit 4,")
-    next_picture(page, before)
-    page.screenshot(path=ROOT / "artifacts" / f"{TRAINING}-voila.png", full_page=True)
-    assert errors == []
-    page.close()
-
-
 def prompts(page) -> list[str]:
     return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
 
