@@ -14,11 +14,37 @@ TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 class NotebookFigure(Figure):
     """A figure that a notebook shows by itself, without pyplot, which is not safe in a widget's thread."""
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
         buffer = io.BytesIO()
         FigureCanvasAgg(self)
         self.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.1)
         return buffer.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        return self.png(), {"alt": figure_in_words(self)}  # what nbconvert and nbviewer give those who cannot see it
+
+
+def figure_in_words(figure: Figure) -> str:
+    """What a figure shows, from its titles and labels."""
+    parts = [figure.get_suptitle()]
+    for axes in figure.axes:
+        parts += [axes.get_title(), axes_in_words(axes)]
+    return ". ".join(part for part in parts if part)
+
+
+def axes_in_words(axes) -> str:
+    """What one part of a figure shows: labels, names of lines or of rows and columns, and what is written in it."""
+    legend, texts = axes.get_legend(), [text.get_text() for text in axes.texts]
+    parts = [f"{axes.get_ylabel()} against {axes.get_xlabel()}" if axes.get_ylabel() else axes.get_xlabel()]
+    parts += [", ".join(text.get_text() for text in legend.get_texts()) if legend else ""]
+    if axes.images:
+        for name, labels in (("columns", axes.get_xticklabels()), ("rows", axes.get_yticklabels())):
+            names = " ".join(label.get_text().replace("\n", " ") for label in labels)
+            parts.append(f"{name} {names}" if names else "")
+    elif texts:
+        parts.append(", ".join(texts))
+    return ": ".join(part for part in parts if part)
 
 
 def new_figure(width: float, height: float) -> Figure:

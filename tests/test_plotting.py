@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from course_utils import plotting
@@ -35,9 +36,23 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_shows_itself_as_a_picture(name):
-    picture = Image.open(io.BytesIO(FIGURES[name]()._repr_png_()))
+    picture = Image.open(io.BytesIO(FIGURES[name]().png()))
     assert 200 < picture.width < 1100 and 100 < picture.height < 1100
     assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_says_in_words_what_it_shows(name):
+    bundle, metadata = DisplayFormatter().format(FIGURES[name]())
+    assert "image/png" in bundle and len(metadata["image/png"]["alt"].split()) > 3
+
+
+def test_words_are_those_of_titles_labels_and_legends():
+    grid = plotting.image_grid(torch.rand(4, 1, 28, 28), 2, ["a", "b"], ["one", "two"], "Title")
+    assert plotting.figure_in_words(grid) == "Title. columns a b: rows one two"
+    words = plotting.figure_in_words(plotting.loss_curve([1.0, 0.5], title="Title"))
+    assert words == "Title. mean squared error against training step: each step, mean of the last 100"
+    assert "a: 2 h, b: 90 s, 80 times as fast" in plotting.figure_in_words(plotting.ladder({"a": 7200, "b": 90}))
 
 
 def test_grid_puts_pictures_row_after_row():

@@ -44,7 +44,7 @@ def main():
         f"{steps} steps of DPM-Solver++": seconds_to_draw(pipe.unet, pipe.scheduler, steps),
         f"{steps} guided steps: the slider": seconds_to_draw(pipe.unet, pipe.scheduler, steps, guidance),
     }
-    PICTURE.write_bytes(ladder(seconds, "Seconds to draw one digit")._repr_png_())
+    PICTURE.write_bytes(ladder(seconds, "Seconds to draw one digit").png())
     print(json.dumps(seconds | dict(threads=torch.get_num_threads())))
 
 
