@@ -105,15 +105,26 @@ def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale,
     """Yield the pictures after each step: (B, 1, 28, 28) from noise to ink."""
     scheduler = noise_scheduler.from_config(noise_scheduler.config)  # set_timesteps changes it: use a copy
     set_timesteps(scheduler, num_inference_steps)
-    takes_generator = isinstance(scheduler, DDPMScheduler)  # the only one here that adds noise while it samples
+    options = step_options(scheduler, generators)
     shape = (1, model.config.sample_size, model.config.sample_size)
     x = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(model.device)
     x = x * scheduler.init_noise_sigma
     labels = labels.to(model.device)
     for t in scheduler.timesteps:
         prediction = predict(model, scheduler.scale_model_input(x, t), t, labels, guidance_scale)
-        x = scheduler.step(prediction, t, x, **(dict(generator=generators) if takes_generator else {})).prev_sample
+        x = scheduler.step(prediction, t, x, **options).prev_sample
         yield x
+
+
+def step_options(scheduler, generators) -> dict:
+    """What a kind of scheduler wants to be told at each step, beside the prediction."""
+    if isinstance(scheduler, DDPMScheduler):
+        return dict(generator=generators)  # the only one here that adds noise while it samples
+    if isinstance(scheduler, DDIMScheduler):
+        return dict(
+            use_clipped_model_output=True
+        )  # else noise and clipped picture contradict each other more each step
+    return {}
 
 
 def set_timesteps(scheduler, num_inference_steps: int):

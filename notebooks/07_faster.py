@@ -15,12 +15,12 @@
 # ---
 
 # %% [markdown]
-# # 7. From hours to minutes, from a minute to live
+# # 7. From hours to minutes, and a slider that is live
 #
-# The Hugging Face example trains for hours on a laptop, and then draws a digit in a minute: too slow to train along,
-# and far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and
-# taken apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run,
-# and that measures its own multiple on *your* machine.
+# The Hugging Face example trains for hours on a laptop, and then takes a thousand steps for each digit: too slow to train
+# along, and far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and
+# taken apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run, and
+# that measures its own multiple on *your* machine.
 #
 # **You will learn** where the time of a training goes, which changes make it shorter and by how much, where the class
 # should enter the network, why few-step sampling wants another prediction than the noise, what guidance does, how many
@@ -355,7 +355,7 @@ table(rows)
 #
 # ## The second ladder
 #
-# One digit, drawn in each way (the smoke test takes fewer steps for the first):
+# One digit, drawn in each way. Only the seconds count here (the smoke test takes fewer steps for the first two):
 
 # %%
 from course_utils.sampling import sample
@@ -425,7 +425,7 @@ table([{"a step of the fast track": name, "milliseconds": ms, "times as fast": p
 #
 # - Hours became minutes by fewer multiplications an image, and above all by fewer images: a better place for the class,
 #   guidance, and a learning rate that rises and falls.
-# - A minute became an instant by a prediction that few large steps can trust, and a solver that bends.
+# - A thousand steps became ten by a prediction that few large steps can trust, and a solver that bends.
 # - Measure the share before you speed up a part, change one thing at a time, and keep the list of what did not help.
 #
 # Back to [the list of notebooks](../README.md), or to the [challenge](06_fashion_mnist_challenge.ipynb): what you know

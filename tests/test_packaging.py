@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch"}
@@ -77,3 +78,14 @@ def test_bundled_weights_are_safetensors_and_small():
     files = [path for path in (ROOT / "course_utils" / "pretrained").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
     assert sum(path.stat().st_size for path in files) < 25_000_000
+
+
+def test_readmes_animation_moves_and_is_small():
+    file = ROOT / "notebooks" / "images" / "slider.gif"
+    with Image.open(file) as animation:
+        durations = []
+        for frame in range(animation.n_frames):
+            animation.seek(frame)
+            durations.append(animation.info["duration"])
+    assert len(durations) > 10 and 5_000 < sum(durations) < 20_000  # milliseconds
+    assert file.stat().st_size < 2_000_000
