@@ -118,12 +118,10 @@ def denoise(model, noise_scheduler, labels, num_inference_steps, guidance_scale,
 
 def step_options(scheduler, generators) -> dict:
     """What a kind of scheduler wants to be told at each step, beside the prediction."""
-    if isinstance(scheduler, DDPMScheduler):
-        return dict(generator=generators)  # the only one here that adds noise while it samples
-    if isinstance(scheduler, DDIMScheduler):
-        return dict(
-            use_clipped_model_output=True
-        )  # else noise and clipped picture contradict each other more each step
+    if isinstance(scheduler, DDPMScheduler):  # the only one here that adds noise while it samples
+        return dict(generator=generators)
+    if isinstance(scheduler, DDIMScheduler):  # else its noise and its clipped picture do not fit together
+        return dict(use_clipped_model_output=True)
     return {}
 
 
