@@ -16,11 +16,22 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from browsing import ROOT, execute, jupyter_server, new_page, open_and_run, status_of, wait_for_status, write_notebook
+from browsing import (
+    DESKTOP,
+    PATIENCE,
+    ROOT,
+    execute,
+    jupyter_server,
+    open_and_run,
+    status_of,
+    wait_for_status,
+    write_notebook,
+)
 
 TARGET = ROOT / "notebooks" / "images" / "slider.gif"
-COLORS = 48
-FRAME, PAUSE = 120, 900  # milliseconds
+SCALE = 1.5  # pixels of the animation for one of the page
+COLORS = 64
+GLIDE, HOLD, PAUSE = 60, 240, 900  # milliseconds; drawing a digit takes less than HOLD
 CELL = """import sys
 sys.path.insert(0, "..")
 from course_utils.pipeline import ClassConditionedPipeline
@@ -48,15 +59,20 @@ class Recorder:
 
     def __init__(self, page):
         self.page, self.frames, self.durations = page, [], []
-        box = page.locator(".class-picker").bounding_box()
-        self.clip = dict(x=box["x"] - 4, y=box["y"] - 6, width=760, height=box["height"] + 10)
+        panel = page.locator(".class-picker").bounding_box()
+        last = page.locator(".class-picker button").last.bounding_box()
+        width = last["x"] + last["width"] - panel["x"]
+        self.clip = dict(x=panel["x"] - 8, y=panel["y"] - 4, width=width + 16, height=panel["height"] + 7)
 
-    def take(self, duration: int = FRAME):
+    def take(self, duration: int):
         self.frames.append(Image.open(io.BytesIO(self.page.screenshot(clip=self.clip))).convert("RGB"))
         self.durations.append(duration)
 
     def save(self, target: Path):
-        palette = self.frames[0].quantize(COLORS)
+        strip = Image.new("RGB", (self.frames[0].width, 60 * len(self.frames)))
+        for i, frame in enumerate(self.frames):
+            strip.paste(frame.crop((0, 0, frame.width, 60)), (0, 60 * i))  # the controls, where the colours are
+        palette = strip.quantize(COLORS)
         first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self.frames)
         target.parent.mkdir(parents=True, exist_ok=True)
         first.save(target, save_all=True, append_images=others, duration=self.durations, loop=0, optimize=True)
@@ -71,26 +87,29 @@ def glide(page, recorder: Recorder, to: tuple[float, float], start: tuple[float,
     """Move the mouse in a few steps, with a frame after each."""
     for i in range(1, frames + 1):
         page.mouse.move(*(a + (b - a) * i / frames for a, b in zip(start, to)))
-        recorder.take(60)
+        recorder.take(GLIDE)
 
 
 def act(page, recorder: Recorder):
-    """Drag from 0 to 9 and back to 3, then take other noise a few times."""
+    """Drag from 0 to 9 and back to 3, then take other noise twice."""
     handle, track = page.locator(".class-picker-slider .noUi-handle"), page.locator(".class-picker-slider .noUi-target")
     ends = track.bounding_box()
     start = middle(handle)
     height = start[1]
     glide(page, recorder, start, (start[0] + 120, height + 90))
     page.mouse.down()
+    at, track_at = 0, lambda digit: (ends["x"] + ends["width"] * digit / 9, height)
     for digit in (*range(1, 10), *range(8, 2, -1)):
-        page.mouse.move(ends["x"] + ends["width"] * digit / 9, height)
+        glide(page, recorder, track_at((at + digit) / 2 - (digit - at) / 10), track_at(at), frames=2)
+        page.mouse.move(*track_at(digit))
         wait_for_status(page, f"digit {digit},")
         page.wait_for_timeout(80)
-        recorder.take(PAUSE if digit == 9 else 3 * FRAME)
+        recorder.take(PAUSE if digit == 9 else HOLD)
+        at = digit
     page.mouse.up()
     button = middle(page.locator("button.class-picker-resample"))
     glide(page, recorder, button, (ends["x"] + ends["width"] / 3, height))
-    for _ in range(4):
+    for _ in range(2):
         before = status_of(page)
         page.mouse.down()
         page.mouse.up()
@@ -98,7 +117,7 @@ def act(page, recorder: Recorder):
             "before => document.querySelector('.class-picker > .widget-label').textContent !== before", arg=before
         )
         page.wait_for_timeout(80)
-        recorder.take(5 * FRAME)
+        recorder.take(2 * HOLD)
     recorder.durations[-1] = PAUSE
 
 
@@ -112,7 +131,8 @@ def main():
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
             args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
         )
-        page, _ = new_page(browser)
+        page = browser.new_page(viewport=DESKTOP, device_scale_factor=SCALE)
+        page.set_default_timeout(PATIENCE)
         write_notebook(jupyter, "slider", [CELL])
         open_and_run(page, jupyter, "slider")
         page.wait_for_selector(".class-picker")
