@@ -9,6 +9,7 @@ The `.py` file of a notebook is its source; the `.ipynb` beside it is made from 
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import os
@@ -148,7 +149,7 @@ def as_script(notebook) -> str:
 
     JupyterLab refuses to open a pair of which the `.ipynb` is newer and this text is not that of the `.py` file.
     """
-    return jupytext.writes(notebook, fmt="py:percent")
+    return jupytext.writes(copy.deepcopy(notebook), fmt="py:percent")  # older versions write to its metadata
 
 
 def read_script(source: Path):

@@ -36,7 +36,8 @@ class Source:
 SOURCES = {
     "mnist": Source(
         "MNIST",
-        tuple(datasets.MNIST.mirrors),
+        # torchvision's, those with encryption first, whichever comes first in its version
+        tuple(sorted(datasets.MNIST.mirrors, key=lambda mirror: not mirror.startswith("https://"))),
         tuple("0123456789"),
         {
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

@@ -45,7 +45,7 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
     whole = labels.long()
     fits = (whole == labels if labels.is_floating_point() else True) & (whole >= 0) & (whole < num_classes)
     if not fits.all():
-        raise ValueError(f"class_labels contains {labels[~fits][0].item()}: {wanted}.")
+        raise ValueError(f"class_labels contains {labels.tolist()[fits.tolist().index(False)]}: {wanted}.")
     return whole
 
 
