@@ -51,7 +51,7 @@ elif importlib.util.find_spec("course_utils") is None:
         raise OSError(f"{course} does not answer: check the network and the address, and run this cell again.")
     if not tags.stdout:
         print(f"{course} has no {tag}: you get its newest state, which may be ahead of this notebook.")
-    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
+    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4.3 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
         pillow>=10.0 matplotlib>=3.8 ipywidgets>=7.7.1 tqdm>=4.66"""
     has = {str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}
     missing = [need for need in needs.split() if need.split(">=")[0] not in has]

@@ -17,6 +17,8 @@
 # %% [markdown]
 # # 7. From hours to minutes, and a slider that is live
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/07_faster.ipynb)
+#
 # The Hugging Face example trains for hours on a laptop, and then takes a thousand steps for each digit: too slow to train
 # along, and far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and
 # taken apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run, and
@@ -48,7 +50,7 @@ elif importlib.util.find_spec("course_utils") is None:
         raise OSError(f"{course} does not answer: check the network and the address, and run this cell again.")
     if not tags.stdout:
         print(f"{course} has no {tag}: you get its newest state, which may be ahead of this notebook.")
-    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
+    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4.3 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
         pillow>=10.0 matplotlib>=3.8 ipywidgets>=7.7.1 tqdm>=4.66"""
     has = {str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}
     missing = [need for need in needs.split() if need.split(">=")[0] not in has]
