@@ -9,7 +9,6 @@ The `.py` file of a notebook is its source; the `.ipynb` beside it is made from 
 """
 
 import argparse
-import copy
 import hashlib
 import json
 import os
@@ -149,7 +148,7 @@ def as_script(notebook) -> str:
 
     JupyterLab refuses to open a pair of which the `.ipynb` is newer and this text is not that of the `.py` file.
     """
-    return jupytext.writes(copy.deepcopy(notebook), fmt="py:percent")  # older versions write to its metadata
+    return jupytext.writes(notebook, fmt="py:percent")
 
 
 def read_script(source: Path):
@@ -157,10 +156,11 @@ def read_script(source: Path):
     notebook = jupytext.read(source)
     for cell in notebook.cells:
         cell.metadata.pop("lines_to_next_cell", None)
-    if source.read_text() != as_script(notebook):
+    text = as_script(notebook)
+    if source.read_text() != text:
         with written_whole(source) as file:
-            file.write_text(as_script(notebook))
-    return notebook
+            file.write_text(text)
+    return jupytext.read(source)  # as it will be read from now on: writing may have added to its header
 
 
 def keep_cell_ids(notebook, earlier: Path):
