@@ -173,8 +173,8 @@ table(
 #
 # ## Rung 3: fewer images
 #
-# The largest rung. How good are the pictures after a *fixed, small* number of images? Six settings of the fast track
-# matter for that. We take them away one at a time, on the exercises' small pictures (notebook 4), because each of these
+# The largest rung. How good are the pictures after a *fixed, small* number of images? Six choices of the fast track
+# were made for that. We take them away one at a time, on the exercises' small pictures (notebook 4), because each of these
 # trainings has to be short.
 
 # %%
@@ -209,7 +209,8 @@ table(rows)
 
 # %% [markdown]
 # Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much).
-# What stands out beyond doubt is *where the class enters*, and guidance.
+# What stands out beyond doubt is *where the class enters*, and guidance. The average of the weights and the evenly spread
+# timesteps show nothing in so short a training: not every good idea pays everywhere, and only a measurement tells.
 #
 # **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever
 # the network needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches
