@@ -125,6 +125,7 @@ def jupyter_server(folder: Path):
     options += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options]
     environment = os.environ | {"COURSE_PRESET": "smoke", "JUPYTER_CONFIG_DIR": str(folder / "config")}
+    environment["OMP_NUM_THREADS"] = "1"  # kernels that compute at once with two threads each wait for each other
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
