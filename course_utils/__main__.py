@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset"
     )
-    command.add_argument("--epochs", type=int, help="passes over the data; default: the recipe's")
+    command.add_argument("--epochs", type=int, help="passes over the data, in each stage of the recipe; default: the recipe's")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, help="folder for the weights")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -108,8 +108,7 @@ def chosen_recipe(args) -> Recipe:
     """The recipe that was asked for, with as many epochs or images."""
     recipe = RECIPES[args.recipe]
     if args.preset:
-        batch_size = recipe.stages[-1][1].batch_size
-        recipe = recipe.with_changes(max_steps=max(1, course_settings(args.preset).train_images // batch_size))
+        recipe = recipe.for_images(course_settings(args.preset).train_images)
     if args.epochs is not None:
         recipe = recipe.with_changes(num_epochs=args.epochs, max_steps=None)
     return recipe

@@ -23,13 +23,12 @@ from course_utils.files import make_writable_folder, written_whole
 from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.plotting import cost_and_quality
-from course_utils.recipes import RECIPES, Recipe
+from course_utils.recipes import RECIPES, TRAIN_IMAGES, Recipe
 from course_utils.sampling import make_scheduler
 from course_utils.settings import Settings, course_settings
 from course_utils.training import Trainer, TrainingConfig, TrainingRun, seconds_per_step
 
 PARS_FILE = PRETRAINED_FOLDER / "challenge-pars.json"
-TRAIN_IMAGES = 60_000  # of FashionMNIST's train split, an epoch
 EXAMPLE_FOLDER = Path("runs/fashion-example")
 FEW_STEPS = dict(sampler="ddim", num_inference_steps=50)  # its native 1000 steps would take hours
 
@@ -219,10 +218,10 @@ def score_best_known(settings: Settings) -> dict:
 
 def par_recipes(settings: Settings) -> dict[str, Recipe]:
     """The pars that are trained on as many images as a learner's run at this preset."""
-    example = RECIPES["course"].with_changes(max_steps=settings.train_images // 128)
+    example = RECIPES["course"].for_images(settings.train_images)
     return {
         "the example's settings, small network": replace(example, make_model=ClassConditionedUnet.fast, **FEW_STEPS),
-        "the fast track": RECIPES["fast"].with_changes(max_steps=settings.train_images // 64),
+        "the fast track": RECIPES["fast"].for_images(settings.train_images),
     }
 
 

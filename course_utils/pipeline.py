@@ -19,7 +19,7 @@ from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
 BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
 TRAINING_REPORT = "training.json"
-SAVED_DEFAULTS = ("dataset", "num_inference_steps", "guidance_scale")  # they travel with the weights
+SAVED_DEFAULTS = ("dataset", "num_inference_steps", "guidance_scale", "guidance_start")  # they travel with the weights
 OUTPUT_TYPES = ("pil", "np", "pt")
 INDEX_FILE, SCHEDULER_FILE = "model_index.json", "scheduler/scheduler_config.json"
 DOWNLOADED = (
@@ -46,21 +46,34 @@ class ClassConditionedPipeline(DiffusionPipeline):
         unet: a trained `ClassConditionedUnet`.
         scheduler: a scheduler of `make_scheduler` with the prediction type that the network was trained with.
         dataset: "mnist" or "fashion_mnist"; it decides the class names and who judges the pictures.
-        num_inference_steps, guidance_scale: what is used when a call names none; they are saved with the weights.
+        num_inference_steps, guidance_scale: what is used when a call names none.
+        guidance_start: share of the steps before guidance sets in, 0 .. 1. All of these are saved with the weights.
 
     Raises:
         ValueError: for an unknown data set, or defaults that could draw nothing.
     """
 
     def __init__(
-        self, unet, scheduler, dataset: str = "mnist", num_inference_steps: int = 10, guidance_scale: float = 1.0
+        self,
+        unet,
+        scheduler,
+        dataset: str = "mnist",
+        num_inference_steps: int = 10,
+        guidance_scale: float = 1.0,
+        guidance_start: float = 0.0,
     ):
         super().__init__()
-        check_defaults(scheduler, dataset, num_inference_steps, guidance_scale)
+        defaults = dict(
+            dataset=dataset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_start=guidance_start,
+        )
+        check_defaults(scheduler, **defaults)
         if guidance_scale != 1:
             _ = unet.null_label  # says so now, not at the first picture, if there is no "no class"
         self.register_modules(unet=unet.eval(), scheduler=scheduler)
-        self.register_to_config(dataset=dataset, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        self.register_to_config(**defaults)
 
     @property
     def class_names(self) -> list[str]:
@@ -90,8 +103,9 @@ class ClassConditionedPipeline(DiffusionPipeline):
             )
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        pictures = sample(self.unet, self.scheduler, class_labels, steps, scale, generator)  # (N, 1, 28, 28) in [-1, 1]
-        pictures = (pictures + 1) / 2
+        start = self.config.guidance_start
+        pictures = sample(self.unet, self.scheduler, class_labels, steps, scale, generator, guidance_start=start)
+        pictures = (pictures + 1) / 2  # (N, 1, 28, 28) in [0, 1]
         if output_type == "pt":
             return ImagePipelineOutput(images=pictures)
         array = pictures.permute(0, 2, 3, 1).numpy()  # (N, 28, 28, 1)
@@ -137,7 +151,7 @@ class ClassConditionedPipeline(DiffusionPipeline):
         return cls(unet, scheduler, **{name: index[name] for name in SAVED_DEFAULTS})
 
 
-def check_defaults(scheduler, dataset, num_inference_steps, guidance_scale):
+def check_defaults(scheduler, dataset, num_inference_steps, guidance_scale, guidance_start):
     """Refuse an unknown data set and impossible defaults.
 
     Raises:
@@ -145,7 +159,7 @@ def check_defaults(scheduler, dataset, num_inference_steps, guidance_scale):
     """
     if not isinstance(dataset, str) or dataset not in SOURCES:
         raise ValueError(f"unknown data set {quoted(dataset)}: expected one of {', '.join(map(repr, SOURCES))}.")
-    check_sampling(scheduler, num_inference_steps, guidance_scale)
+    check_sampling(scheduler, num_inference_steps, guidance_scale, guidance_start)
 
 
 def check_index(index: dict, class_name: str, scheduler):

@@ -98,7 +98,8 @@ from course_utils.display import table
 from course_utils.training import TrainingConfig
 
 example, fast = asdict(TrainingConfig()), asdict(TrainingConfig.fast())
-table([{"setting": name, "example": str(example[name]), "fast track": str(fast[name])} for name in example if example[name] != fast[name]])
+differing = [name for name in example if example[name] != fast[name] and name != "num_epochs"]
+table([{"setting": name, "example": str(example[name]), "fast track": str(fast[name])} for name in differing])
 
 # %%
 from course_utils.model import ClassConditionedUnet
@@ -127,41 +128,43 @@ table(
 #   digit, while to name the velocity is to say what picture to expect. Sampling in few steps needs just that.
 #
 # ## Train
+#
+# A *recipe* puts network, training and sampler together. The fast track's trains in two stages: on small pictures first,
+# where a step is cheap and the shapes can be learned, then on whole ones, for the strokes.
 
 # %%
-import torch
+from course_utils.recipes import RECIPES
 
+recipe = RECIPES["fast"].for_images(settings.train_images)
+table([{"pictures": f"{size} x {size}", "steps": config.max_steps, "images a step": config.batch_size} for size, config in recipe.stages])
+
+# %%
 from course_utils.data import load_dataset
 from course_utils.pipeline import ClassConditionedPipeline, bundled_losses
 from course_utils.plotting import loss_curve
-from course_utils.sampling import make_scheduler
-from course_utils.training import train
 
 dataset = load_dataset("mnist")
-noise_scheduler = make_scheduler("ddpm", prediction_type="v_prediction")
-torch.manual_seed(0)
 if train_here:
-    config = TrainingConfig.fast(num_epochs=10, max_steps=settings.train_images // 64)
-    run = train(ClassConditionedUnet.fast(), dataset, noise_scheduler, config, device=settings.device)
-    model, losses, title = run.model, run.losses, f"Loss{dataset.note}"
+    pipe, run = recipe.train(dataset, device=settings.device)
+    losses, title = run.losses, f"Loss{dataset.note}"
     print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
 else:
-    model, losses = ClassConditionedPipeline.from_pretrained("mnist").unet.to(settings.device), bundled_losses("mnist")
+    pipe, losses = ClassConditionedPipeline.from_pretrained("mnist"), bundled_losses("mnist")
     title = "Loss, when the course's weights were trained"
 
 loss_curve(losses, title=title)
 
 # %% [markdown]
-# The loss falls steeply, and then hardly at all. Is the network done after a few hundred steps? Far from it. Most of the
-# loss is noise that *nobody* could predict, and it hides the part that still improves. Two better questions: at which
-# timesteps is it still wrong, and what do its pictures look like?
+# The loss falls steeply, and then hardly at all; the step in it is where the pictures grow. Is the network done after a few
+# hundred steps? Far from it. Most of the loss is noise that *nobody* could predict, and it hides the part that still
+# improves. Two better questions: at which timesteps is it still wrong, and what do its pictures look like?
 #
 # <details><summary>Longer trainings, and what happens when they are interrupted</summary>
 #
 # Jupyter's stop button ends a training after the step at hand, and what was learned is kept. To survive more than that, a
-# laptop out of battery or a Colab that disconnects, name a folder: `train(..., checkpoint_dir="runs/my-training")` writes
-# a checkpoint there every two minutes, and with the same folder the same cell goes on from the last one, exactly as if
-# it had never stopped. Empty the folder to begin anew.
+# laptop out of battery or a Colab that disconnects, name a folder: `recipe.train(..., checkpoint_dir="runs/my-training")`
+# writes a checkpoint there every two minutes, and with the same folder the same cell goes on from the last one, exactly
+# as if it had never stopped. Empty the folder to begin anew.
 #
 # Colab forgets its own files when it disconnects. A folder on your Google Drive stays:
 #
@@ -169,7 +172,7 @@ loss_curve(losses, title=title)
 # from google.colab import drive
 #
 # drive.mount("/content/drive")
-# run = train(model, dataset, noise_scheduler, config, checkpoint_dir="/content/drive/MyDrive/my-digits")
+# pipe, run = recipe.train(dataset, checkpoint_dir="/content/drive/MyDrive/my-digits")
 # ```
 # </details>
 #
@@ -178,7 +181,9 @@ loss_curve(losses, title=title)
 # %%
 from course_utils.evaluation import loss_by_timestep
 from course_utils.plotting import timestep_losses
+from course_utils.sampling import make_scheduler
 
+model, noise_scheduler = pipe.unet, make_scheduler("ddpm", prediction_type="v_prediction")
 untrained = ClassConditionedUnet.fast().to(settings.device)
 timestep_losses(
     {
@@ -196,7 +201,7 @@ timestep_losses(
 # ## Sampling: from noise to a digit
 #
 # Sampling starts from pure noise and asks the network again and again, at smaller and smaller timesteps. The example
-# takes 1000 small steps with `DDPMScheduler`. A solver that takes large steps well gets there in ten.
+# takes 1000 small steps with `DDPMScheduler`. A solver that takes large steps well gets there in ten, or fewer.
 
 # %%
 from course_utils.sampling import denoise
@@ -204,13 +209,14 @@ from course_utils.sampling import denoise
 show_source(denoise)
 
 # %%
+import torch
+
 from course_utils.plotting import denoising_strip
 from course_utils.sampling import sample
 
-sampler = make_scheduler("dpmsolver++", prediction_type="v_prediction")
 path = []
 sample(
-    model, sampler, [3, 5, 8], 10, guidance_scale=1.5, generator=torch.Generator().manual_seed(0),
+    model, pipe.scheduler, [3, 5, 8], 10, guidance_scale=2.0, generator=torch.Generator().manual_seed(0),
     callback=lambda step, pictures: path.append(pictures.cpu().clone()),
 )  # fmt: skip
 denoising_strip(torch.stack(path), list(range(1, 11)), row_names=["3", "5", "8"], title="After each of ten steps")
@@ -221,12 +227,12 @@ denoising_strip(torch.stack(path), list(range(1, 11)), row_names=["3", "5", "8"]
 #
 # ### Eighty digits
 #
-# Eight of each, as in the example. We wrap network and sampler in a pipeline, which remembers how it wants to be used.
+# Eight of each, as in the example. Network and sampler came in a *pipeline*, which knows how it wants to be used.
 
 # %%
 from course_utils.plotting import image_grid
 
-pipe = ClassConditionedPipeline(model, sampler, "mnist", num_inference_steps=10, guidance_scale=1.5)
+print(f"{pipe.config.num_inference_steps} steps, guidance {pipe.config.guidance_scale}")
 labels = list(range(10)) * settings.images_per_class
 pictures = pipe(labels, generator=torch.Generator().manual_seed(1), output_type="pt").images
 image_grid(pictures, 10, pipe.class_names, title="Asked for the digit on top of each column")
@@ -244,9 +250,9 @@ image_grid(pictures, 10, pipe.class_names, title="Asked for the digit on top of 
 # %%
 rows = [
     pipe(list(range(10)), guidance_scale=scale, generator=torch.Generator().manual_seed(3), output_type="pt").images
-    for scale in (1.0, 1.5, 4.0)
+    for scale in (1.0, 2.0, 4.0)
 ]
-image_grid(torch.cat(rows), 10, pipe.class_names, ["off", "1.5", "4"], title="Guidance scale")
+image_grid(torch.cat(rows), 10, pipe.class_names, ["off", "2", "4"], title="Guidance scale")
 
 # %% [markdown]
 # More guidance makes digits plainer and more alike: easier to recognise, and less like the variety of real handwriting.
@@ -303,7 +309,7 @@ ClassPicker(pipe)
 
 # %%
 rows = []
-for scale in (1.0, 1.5, 4.0):
+for scale in (1.0, 2.0, 4.0):
     result = evaluate(pipe, settings.eval_images, guidance_scale=scale)
     ratio = result["frechet_distance"] / result["frechet_floor"]
     rows.append({"guidance": scale, "class accuracy": f"{result['class_accuracy']:.1%}", "Frechet / floor": ratio})
@@ -333,13 +339,14 @@ def seconds_to_draw(network, scheduler, steps, guidance_scale=1.0):
 
 
 example_network = ClassConditionedUnet().to(settings.device)
-seconds_to_draw(model, sampler, 2), seconds_to_draw(example_network, make_scheduler("ddpm"), 2)  # warm up
-ours = min(seconds_to_draw(model, sampler, 10, 1.5) for _ in range(5))
+seconds_to_draw(model, pipe.scheduler, 2), seconds_to_draw(example_network, make_scheduler("ddpm"), 2)  # warm up
+steps, guidance = pipe.config.num_inference_steps, pipe.config.guidance_scale
+ours = min(seconds_to_draw(model, pipe.scheduler, steps, guidance) for _ in range(5))
 theirs = seconds_to_draw(example_network, make_scheduler("ddpm"), settings.ddpm_steps)
 table(
     [
         {"drawn by": f"example's network, {settings.ddpm_steps} steps", "milliseconds": 1000 * theirs, "times as fast": 1.0},
-        {"drawn by": "fast track, 10 guided steps", "milliseconds": 1000 * ours, "times as fast": theirs / ours},
+        {"drawn by": f"fast track, {steps} guided steps", "milliseconds": 1000 * ours, "times as fast": theirs / ours},
     ]
 )
 
@@ -359,7 +366,7 @@ again.config
 #
 # - Training asks the network for what it cannot see, the noise or the velocity, at every timestep; the loss alone does
 #   not tell whether the digits are good.
-# - Sampling starts from noise and takes ten large steps, each guided towards the class that was asked for.
+# - Sampling starts from noise and takes a few large steps, each guided towards the class that was asked for.
 # - A classifier tells whether it is the right digit, and the Frechet distance whether the crowd is as varied as life.
 #
 # Next: [4. How many numbers does a class need?](04_embedding_size.ipynb)

@@ -89,6 +89,25 @@ def test_bad_guidance(tiny_model, scale):
         sample(tiny_model, make_scheduler(), [3], 2, guidance_scale=scale)
 
 
+@pytest.mark.parametrize("start", [-0.1, 1.5, "late", float("nan"), True])
+def test_bad_guidance_start(tiny_model, start):
+    with pytest.raises(ValueError, match="guidance_start"):
+        sample(tiny_model, make_scheduler(), [3], 2, guidance_scale=2.0, guidance_start=start)
+
+
+def test_guidance_sets_in_after_its_share_of_the_steps(tiny_model):
+    def steps_of(**guidance):
+        seen = []
+        scheduler = make_scheduler("ddim", "v_prediction")
+        sample(tiny_model, scheduler, [3], 4, generator=seeded(), callback=lambda i, x: seen.append(x), **guidance)
+        return seen
+
+    unguided, late = steps_of(), steps_of(guidance_scale=5.0, guidance_start=0.5)
+    assert torch.equal(torch.stack(late[:2]), torch.stack(unguided[:2]))
+    assert not torch.equal(late[2], unguided[2])
+    assert torch.equal(steps_of(guidance_scale=5.0, guidance_start=1.0)[-1], unguided[-1])
+
+
 def test_guidance_needs_a_network_that_knows_no_class():
     with pytest.raises(ValueError, match="unconditional=True"):
         sample(make_tiny_model(unconditional=False), make_scheduler(), [3], 2, guidance_scale=2)

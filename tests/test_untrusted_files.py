@@ -135,6 +135,8 @@ def changed(folder, file, **changes):
         (INDEX, dict(guidance_scale=float("nan")), "from 0 to 20"),
         (INDEX, dict(guidance_scale=True), "from 0 to 20"),
         (INDEX, dict(guidance_scale=[1]), "from 0 to 20"),
+        (INDEX, dict(guidance_start=2), "from 0 to 1"),
+        (INDEX, dict(guidance_start=None), "from 0 to 1"),
         (INDEX, dict(dataset=["mnist"]), "unknown data set"),
         (INDEX, dict(dataset="../../etc"), "unknown data set"),
         (SCHEDULER, dict(_class_name=["os", "system"]), "unknown scheduler"),
