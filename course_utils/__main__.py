@@ -58,7 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset"
     )
-    command.add_argument("--epochs", type=int, help="passes over the data, in each stage of the recipe; default: the recipe's")
+    command.add_argument(
+        "--epochs", type=int, help="passes over the data, in each stage of the recipe; default: the recipe's"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, help="folder for the weights")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")

@@ -13,6 +13,7 @@ from course_utils.training import TrainingConfig, TrainingRun, train
 
 TRAIN_IMAGES = 60_000  # of either data set's train split, an epoch
 
+
 @dataclass(frozen=True)
 class Recipe:
     """What `python -m course_utils train --recipe NAME` does.
