@@ -29,10 +29,11 @@ def test_a_run_is_trained_judged_kept_and_shown(challenge, capsys):
     pipe = challenge.submit("first", TINY)
     assert pipe.config.dataset == "fashion_mnist" and len(pipe([0, 9]).images) == 2
     (run,) = challenge.runs()
-    assert run["name"] == "first" and run["images_seen"] == 24 and len(run["recall"]) == 10
-    assert run["flops"] == 24 * flops_per_image(make_tiny_model())
+    assert run["name"] == "first" and run["images_seen"] == 48 and len(run["recall"]) == 10
+    small, whole = (flops_per_image(make_tiny_model(), size) for size in (16, 28))
+    assert run["flops"] == 24 * small + 24 * whole
     assert 0 <= run["class_accuracy"] <= 1 and run["frechet_ratio"] > 1
-    assert "24 images" in capsys.readouterr().out and "| first |" in challenge.score_card().data
+    assert "48 images" in capsys.readouterr().out and "| first |" in challenge.score_card().data
 
 
 def test_runs_are_still_there_for_the_next_kernel(challenge):
