@@ -6,6 +6,9 @@ The target is the figure below, on 1,000 pictures of MNIST's digits. The fast tr
 seed, and its seconds count only if it reaches the target. The example's seconds are those of its steps, timed beside each
 of these trainings, times the 4,690 steps of its ten epochs.
 
+How far could it go? The floating point operations of both are counted, and the processor's peak is measured on a product
+of large matrices: no training of as many operations can take less time than they take at the peak.
+
 The cost of both grows in proportion to steps and images a step; with the side of the picture, by its square. More threads
 help the example's wide layers more than the fast track's narrow ones.
 """
@@ -13,15 +16,17 @@ help the example's wide layers more than the fast track's narrow ones.
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from course_utils.challenge import recipe_flops
 from course_utils.data import load_dataset
 from course_utils.evaluation import evaluate
-from course_utils.recipes import RECIPES
+from course_utils.recipes import RECIPES, TRAIN_IMAGES
 from course_utils.sampling import make_scheduler
 from course_utils.training import Trainer, seconds_per_step
 
@@ -56,6 +61,29 @@ def side_by_side(dataset, seed: int) -> dict:
     )
 
 
+def peak_flops(side: int = 2048, rounds: int = 10) -> float:
+    """Floating point operations a second of the best of a few products of large matrices."""
+    matrix, durations = torch.randn(side, side), []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        matrix @ matrix
+        durations.append(time.perf_counter() - start)
+    return 2 * side**3 / min(durations)
+
+
+def limits() -> dict:
+    """What both trainings compute, and the seconds this would take at the processor's peak."""
+    peak, result = peak_flops(), {}
+    for name in ("course", "fast"):
+        images = sum(config.total_steps(TRAIN_IMAGES) * config.batch_size for _, config in RECIPES[name].stages)
+        flops = recipe_flops(RECIPES[name], TRAIN_IMAGES, images)
+        print(
+            f"{name}: {flops / 1e12:,.1f} TFLOP, {flops / peak:,.0f} s at the peak of {peak / 1e9:,.0f} GFLOP a second"
+        )
+        result[f"{name}_flops"] = flops
+    return result | dict(peak_flops=peak)
+
+
 def main():
     dataset = load_dataset("mnist")
     if dataset.is_sample:
@@ -73,7 +101,7 @@ def main():
     result = {
         name: statistics.mean(row[name] for row in rows) for name in ("example_seconds", "seconds", "times_as_fast")
     }
-    print(json.dumps(result | dict(runs=rows, threads=torch.get_num_threads())))
+    print(json.dumps(result | limits() | dict(runs=rows, threads=torch.get_num_threads())))
 
 
 if __name__ == "__main__":
