@@ -123,6 +123,7 @@ def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
     report = dict(
         recipe=args.recipe,
         dataset=args.dataset,
+        preset=args.preset,
         epochs=args.epochs,
         seed=args.seed,
         seconds=run.seconds,
