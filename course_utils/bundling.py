@@ -1,12 +1,13 @@
 """For maintainers: put trained weights into the package with their card, and draw the sample sheets.
 
-python -m course_utils.bundling weights runs/mnist --name mnist
+python -m course_utils.bundling weights runs/mnist --name mnist --guidance 1.5
 python -m course_utils.bundling samples mnist
 """
 
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ Weights of a class-conditional diffusion model, trained by this project from ran
 | network | conditioning by {conditioning}, widths {widths}, {parameters:,} parameters |
 | training | recipe `{recipe}`, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
 | command | `python -m course_utils train --dataset {dataset} --recipe {recipe}{options} --seed {seed} --out {folder}` |
-| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance_scale} |
+| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance} |
 | class accuracy, {count:,} pictures | {class_accuracy:.1%} |
 | Frechet distance, {count:,} pictures | {frechet_distance:.3f} |
 | Frechet distance of as many real images (the floor) | {frechet_floor:.3f} ({ratio:.2f} times the floor) |
@@ -39,11 +40,15 @@ The scores come from `python -m course_utils evaluate --weights {name} --count {
 """
 
 
-def bundle_weights(folder: Path, name: str, count: int):
-    """Copy what `python -m course_utils train` has written into the package, with a card of scores on `count` pictures."""
+def bundle_weights(folder: Path, name: str, count: int, **sampling):
+    """Copy what `python -m course_utils train` has written into the package, with a card of scores on `count` pictures.
+
+    Args:
+        sampling: attributes of the recipe to set differently for these weights, such as `guidance_scale`.
+    """
     trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text())
-    pipe = RECIPES[report["recipe"]].make_pipeline(trained.unet, report["dataset"])
+    pipe = replace(RECIPES[report["recipe"]], **sampling).make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
@@ -64,9 +69,11 @@ def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
         }[config.conditioning],
         widths=tuple(config.block_out_channels),
         parameters=sum(parameter.numel() for parameter in pipe.unet.parameters()),
-        options=f" --epochs {report['epochs']}" if report["epochs"] else "",
+        options="".join(f" --{name} {report[name]}" for name in ("preset", "epochs") if report.get(name)),
         machine=f"{report['threads']} CPU cores" if report["device"] == "cpu" else f"a {report['device']} device",
         scheduler=type(pipe.scheduler).__name__,
+        guidance=f"{pipe.config.guidance_scale:g}"
+        + (f" after the first {pipe.config.guidance_start:.0%} of them" if pipe.config.guidance_start else ""),
         ratio=scores["frechet_distance"] / scores["frechet_floor"],
         recalls=", ".join(
             f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, scores["recall"], strict=True)
@@ -80,7 +87,6 @@ def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
                 "frechet_distance",
                 "frechet_floor",
                 "num_inference_steps",
-                "guidance_scale",
             )
         },
         **{key: report[key] for key in ("dataset", "recipe", "seed", "images_seen", "seconds")},
@@ -97,6 +103,12 @@ def draw_samples(name: str):
     save_sample(pictures[:, 0].mul(255).round().byte(), SAMPLES_FOLDER / f"{name}.png")
 
 
+def run_weights(args):
+    chosen = ("num_inference_steps", "guidance_scale", "guidance_start")
+    sampling = {name: value for name in chosen if (value := getattr(args, name)) is not None}
+    bundle_weights(args.folder, args.name, args.count, **sampling)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Bundle trained weights, or draw the sample sheets.")
     commands = parser.add_subparsers(required=True)
@@ -104,7 +116,12 @@ def main():
     weights.add_argument("folder", type=Path)
     weights.add_argument("--name", required=True)
     weights.add_argument("--count", type=int, default=2000, help="pictures to draw for the scores")
-    weights.set_defaults(run=lambda args: bundle_weights(args.folder, args.name, args.count))
+    weights.add_argument("--steps", type=int, dest="num_inference_steps", help="default: the recipe's")
+    weights.add_argument("--guidance", type=float, dest="guidance_scale", help="default: the recipe's")
+    weights.add_argument(
+        "--guidance-start", type=float, help="share of the steps before guidance; default: the recipe's"
+    )
+    weights.set_defaults(run=run_weights)
     samples = commands.add_parser("samples", help="draw 2,000 pictures that stand in for a data set")
     samples.add_argument("name", choices=tuple(SOURCES))
     samples.set_defaults(run=lambda args: draw_samples(args.name))

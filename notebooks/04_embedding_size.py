@@ -277,7 +277,7 @@ from course_utils.recipes import RECIPES
 from course_utils.training import running_mean
 
 digits = load_dataset("mnist")
-recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 120, num_epochs=100)
+recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 80, num_epochs=100)
 results = []
 for size in sizes:
     for seed in range(3):
@@ -343,7 +343,7 @@ else:
 
 # %%
 longer = replace(
-    recipe.with_changes(max_steps=4 * (settings.train_images // 120)),
+    recipe.with_changes(max_steps=4 * (settings.train_images // 80)),
     make_model=partial(ClassConditionedUnet.small, class_emb_size=1),
 )
 one_number, run = longer.train(digits, progress=False, device=settings.device)

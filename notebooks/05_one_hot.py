@@ -277,8 +277,8 @@ from course_utils.data import load_dataset
 from course_utils.recipes import RECIPES
 
 digits = load_dataset("mnist")
-recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 75, num_epochs=100)
-short = recipe.with_changes(max_steps=settings.train_images // 384)
+recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 50, num_epochs=100)
+short = recipe.with_changes(max_steps=settings.train_images // 256)
 identity = exercises.identity_embedding.right_or_reference(identity_embedding)(10)
 
 

@@ -260,7 +260,7 @@ config = TrainingConfig.fast(
     learning_rate=2e-3,
     batch_size=32,
     num_epochs=20,
-    max_steps=settings.train_images // 64,
+    max_steps=settings.train_images // 32,
 )
 recipe = replace(RECIPES["fast"], stages=((28, config),), guidance_scale=1.5)
 

@@ -185,7 +185,7 @@ from course_utils.evaluation import evaluate
 from course_utils.recipes import RECIPES
 
 full_recipe = replace(
-    RECIPES["small"].with_changes(max_steps=settings.train_images // 120, label_dropout=0.1, num_epochs=100),
+    RECIPES["small"].with_changes(max_steps=settings.train_images // 80, label_dropout=0.1, num_epochs=100),
     make_model=lambda: ClassConditionedUnet.small(conditioning="time", unconditional=True),
     guidance_scale=1.5,
 )
