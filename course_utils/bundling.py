@@ -1,6 +1,6 @@
 """For maintainers: put trained weights into the package with their card, and draw the sample sheets.
 
-python -m course_utils.bundling weights runs/mnist --name mnist --guidance 1.5
+python -m course_utils.bundling weights runs/mnist --name mnist --guidance 1.25
 python -m course_utils.bundling samples mnist
 """
 
@@ -104,7 +104,7 @@ def draw_samples(name: str):
 
 
 def run_weights(args):
-    chosen = ("num_inference_steps", "guidance_scale", "guidance_start")
+    chosen = ("sampler", "num_inference_steps", "guidance_scale", "guidance_start")
     sampling = {name: value for name in chosen if (value := getattr(args, name)) is not None}
     bundle_weights(args.folder, args.name, args.count, **sampling)
 
@@ -116,6 +116,7 @@ def main():
     weights.add_argument("folder", type=Path)
     weights.add_argument("--name", required=True)
     weights.add_argument("--count", type=int, default=2000, help="pictures to draw for the scores")
+    weights.add_argument("--sampler", help="default: the recipe's")
     weights.add_argument("--steps", type=int, dest="num_inference_steps", help="default: the recipe's")
     weights.add_argument("--guidance", type=float, dest="guidance_scale", help="default: the recipe's")
     weights.add_argument(

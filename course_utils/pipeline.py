@@ -142,7 +142,9 @@ class ClassConditionedPipeline(DiffusionPipeline):
         """
         folder = find_weights(str(name))
         try:
-            index, scheduler = read_settings(folder / INDEX_FILE), load_scheduler(folder / SCHEDULER_FILE)
+            # Weights saved before there was a guidance_start are guided from the start.
+            index = {"guidance_start": 0.0} | read_settings(folder / INDEX_FILE)
+            scheduler = load_scheduler(folder / SCHEDULER_FILE)
             check_index(index, cls.__name__, scheduler)
         except ValueError as error:
             reason = in_one_line(error)

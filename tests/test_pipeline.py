@@ -36,6 +36,16 @@ def test_defaults_travel_with_the_weights(tiny_pipe, tmp_path):
     assert all(file.endswith((".json", ".safetensors")) for file in files)
 
 
+def test_weights_saved_before_guidance_could_start_late_are_guided_from_the_start(tiny_pipe, tmp_path):
+    tiny_pipe.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index.pop("guidance_start") == 0.0
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    again = ClassConditionedPipeline.from_pretrained(tmp_path)
+    pictures = [pipe([3], generator=seeded(), output_type="np").images for pipe in (tiny_pipe, again)]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_saving_again_replaces(tiny_pipe, tmp_path):
     for _ in range(2):
         tiny_pipe.save_pretrained(tmp_path)
