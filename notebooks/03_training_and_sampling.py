@@ -319,8 +319,8 @@ table(rows)
 # The more guidance, the more digits are recognised. The distance falls with it as long as there are botched digits to
 # mend. After a longer training there are few of them, and then much guidance costs variety: the distance grows again,
 # though class accuracy does not show it. Try it on the weights that come with the course,
-# `pipe = ClassConditionedPipeline.from_pretrained("mnist")`; they were trained three times as long, and their default
-# guidance is 1.5.
+# `pipe = ClassConditionedPipeline.from_pretrained("mnist")`; they were trained ten times as long, and their default
+# guidance is 1.25.
 #
 # ## How fast is that?
 #
