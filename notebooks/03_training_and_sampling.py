@@ -155,7 +155,7 @@ else:
 loss_curve(losses, title=title)
 
 # %% [markdown]
-# The loss falls steeply, and then hardly at all; the step in it is where the pictures grow. Is the network done after a few
+# The loss falls steeply, and then hardly at all; the peak in between is where the pictures grow. Is the network done after a few
 # hundred steps? Far from it. Most of the loss is noise that *nobody* could predict, and it hides the part that still
 # improves. Two better questions: at which timesteps is it still wrong, and what do its pictures look like?
 #
