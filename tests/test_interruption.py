@@ -214,7 +214,7 @@ def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsy
     whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
     reports = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "parts")]
-    assert reports[0]["losses"] == reports[1]["losses"] and len(reports[0]["losses"]) == 4
+    assert reports[0]["losses"] == reports[1]["losses"] and len(reports[0]["losses"]) == 8
 
 
 def test_training_leaves_the_global_generator_alone(stripes):
