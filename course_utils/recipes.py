@@ -139,8 +139,8 @@ RECIPES = {
         "v_prediction",
         "unipc",
         8,
-        1.75,
-        0.35,
+        1.5,
+        0.25,
     ),
     # The exercises' network and pictures: poor drawings in half a minute, good enough to compare.
     "small": Recipe(ClassConditionedUnet.small, ((14, SMALL),), "v_prediction", "dpmsolver++", 10, 1.0),
