@@ -207,8 +207,9 @@ def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsy
     monkeypatch.setattr("course_utils.__main__.load_dataset", load_sample)
     command = ["train", "--preset", "smoke", "--out"]
     assert main([*command, str(tmp_path / "whole")]) == 0
-    ctrl_c_at_step(2)
+    ctrl_c_at_step(2)  # of each of the recipe's two stages
     assert main([*command, str(tmp_path / "parts")]) == 130
+    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 130
     assert "--resume" in capsys.readouterr().err and not (tmp_path / "parts" / "model_index.json").exists()
     assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
     whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
