@@ -1,6 +1,6 @@
 """For maintainers: put trained weights into the package with their card, and draw the sample sheets.
 
-python -m course_utils.bundling weights runs/mnist --name mnist --guidance 1.25
+python -m course_utils.bundling weights runs/mnist-full --name mnist --steps 4 --guidance 1.15
 python -m course_utils.bundling samples mnist
 """
 

@@ -320,7 +320,7 @@ table(rows)
 # mend. After a longer training there are few of them, and then much guidance costs variety: the distance grows again,
 # though class accuracy does not show it. Try it on the weights that come with the course,
 # `pipe = ClassConditionedPipeline.from_pretrained("mnist")`; they were trained ten times as long, and their default
-# guidance is 1.25.
+# guidance is 1.15.
 #
 # ## How fast is that?
 #
