@@ -211,7 +211,9 @@ table(rows)
 # %% [markdown]
 # Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much).
 # What stands out beyond doubt is *where the class enters*, and guidance. The average of the weights and the evenly spread
-# timesteps show nothing in so short a training: not every good idea pays everywhere, and only a measurement tells.
+# timesteps show nothing in so short a training: not every good idea pays everywhere, and only a measurement tells. Nor does
+# what pays here pay everywhere: the learning rate that rises and falls is better than a constant one in this table, and no
+# better in the [log of trials](../tests/benchmarks/README.md#the-log-of-trials), whose trainings are longer.
 #
 # **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever
 # the network needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches
@@ -224,7 +226,8 @@ table(rows)
 #
 # Which digit has which shape can be learned at 16 x 16 pixels: a third of the pixels, and less than half the seconds. The
 # network is made of convolutions, so it takes pictures of any size, and the same weights go on to whole pictures, for the
-# strokes. The fast track spends most of its steps on small ones:
+# strokes. The fast track spends most of its steps on small ones. A cheaper step is not yet a better second, though: in the
+# log of trials, as many *seconds* of whole pictures did as well.
 
 # %%
 from course_utils.recipes import resized
@@ -259,7 +262,8 @@ ladder(
 # %% [markdown]
 # So long does the fast track take. What are its digits worth? You trained them in notebook 3.
 # [The benchmarks](../tests/benchmarks/README.md) train it three times, on two processor cores, and keep the log of what
-# was tried on the way there.
+# was tried on the way there, with what we had predicted beside what came out: five ideas of which we expected something
+# showed nothing, and one did harm.
 
 # %% [markdown]
 # # The second ladder: sampling
@@ -463,7 +467,7 @@ table([{"a step of the fast track": name, "milliseconds": ms, "times as fast": p
 # ## In three lines
 #
 # - Hours became minutes by fewer multiplications an image, and above all by fewer images: a better place for the class,
-#   guidance, and a learning rate that rises and falls.
+#   another prediction than the noise, and guidance.
 # - A thousand steps became a few by a prediction that few large steps can trust, and a solver that bends.
 # - Measure the share before you speed up a part, change one thing at a time, and keep the list of what did not help.
 #
