@@ -1,7 +1,8 @@
-"""The command line: check, train, sample, evaluate.
+"""The command line: check, train, tune, sample, evaluate.
 
 python -m course_utils check
 python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
+python -m course_utils tune     --weights runs/mine --out runs/mine-in-two-steps
 python -m course_utils sample   --weights mnist --digit 3 --count 8 --out grid.png
 python -m course_utils evaluate --weights mnist --count 1000
 torchrun --nproc_per_node 2 -m course_utils train ...
@@ -21,15 +22,18 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 
 import torch
 
+from course_utils.adversarial import AdversarialConfig, fine_tune
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
 from course_utils.files import make_writable_folder, written_whole
-from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
+from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
 from course_utils.training import TrainingRun, running_mean
 from course_utils.widgets import png_bytes
+
+WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"
 
 
 def main(arguments=None) -> int:
@@ -66,8 +70,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     command.set_defaults(run=run_train)
 
+    command = commands.add_parser("tune", help="fine-tune trained weights, so that they draw in very few steps")
+    command.add_argument("--weights", required=True, help=WEIGHTS)
+    command.add_argument("--steps", type=int, default=2, help="in which they will draw; default: 2")
+    command.add_argument("--batches", type=int, default=8000, help="how long; default: 8000 batches of 32 images")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, help="folder for the weights")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    command.set_defaults(run=run_tune)
+
     command = commands.add_parser("sample", help="draw pictures of one class into a PNG file")
-    command.add_argument("--weights", required=True, help="mnist, fashion_mnist, mnist-concat, or a folder")
+    command.add_argument("--weights", required=True, help=WEIGHTS)
     command.add_argument("--digit", type=int, required=True, help="the class to draw, 0 to 9")
     command.add_argument("--count", type=int, default=8)
     command.add_argument("--steps", type=int, help="default: what the weights were saved with")
@@ -77,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_sample)
 
     command = commands.add_parser("evaluate", help="measure class accuracy and Frechet distance; prints JSON")
-    command.add_argument("--weights", required=True)
+    command.add_argument("--weights", required=True, help=WEIGHTS)
     command.add_argument("--count", type=int, default=1000)
     command.add_argument("--steps", type=int)
     command.add_argument("--guidance", type=float)
@@ -94,16 +107,47 @@ def run_train(args):
     """
     recipe, processes, checkpoints = chosen_recipe(args), launched_processes(), Path(args.out) / "checkpoints"
     if processes.is_main:
-        make_writable_folder(Path(args.out))
-        if not args.resume:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        make_folders(args, checkpoints)
     with processes.main_first():  # one download for all
         dataset = load_dataset(args.dataset)
     pipe, run = recipe.train(dataset, args.seed, checkpoints)
-    if run.interrupted:
-        raise KeyboardInterrupt("to go on, give the same command again with --resume.")
+    stop_if_interrupted(run)
     if processes.is_main:
         save_training(args, pipe, run)
+
+
+def run_tune(args):
+    """Fine-tune weights, with a checkpoint every few minutes, and save the pipeline and both trainings' reports.
+
+    Raises:
+        KeyboardInterrupt: if it was stopped by Ctrl-C, when its checkpoint is written.
+    """
+    pipe, checkpoints = ClassConditionedPipeline.from_pretrained(args.weights), Path(args.out) / "checkpoints"
+    config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, seed=args.seed)
+    make_folders(args, checkpoints)
+    pipe, run = fine_tune(pipe, load_dataset(pipe.config.dataset), config, checkpoint_dir=checkpoints)
+    stop_if_interrupted(run)
+    before = find_weights(args.weights) / TRAINING_REPORT
+    report = json.loads(before.read_text()) if before.exists() else {}
+    tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, seed=args.seed) | facts_of(run)
+    save(args, pipe, run, report | dict(tuning=tuning))
+
+
+def make_folders(args, checkpoints: Path):
+    """Make the folder for the weights; what checkpoints are in it are removed, unless they are to be gone on from."""
+    make_writable_folder(Path(args.out))
+    if not args.resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def stop_if_interrupted(run: TrainingRun):
+    """After Ctrl-C, save no weights that are not yet what was asked for.
+
+    Raises:
+        KeyboardInterrupt: if the training was stopped.
+    """
+    if run.interrupted:
+        raise KeyboardInterrupt("to go on, give the same command again with --resume.")
 
 
 def chosen_recipe(args) -> Recipe:
@@ -118,14 +162,13 @@ def chosen_recipe(args) -> Recipe:
 
 def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
     """Write the pipeline and a report of its training, and say so."""
-    out = Path(args.out)
-    pipe.save_pretrained(out)
-    report = dict(
-        recipe=args.recipe,
-        dataset=args.dataset,
-        preset=args.preset,
-        epochs=args.epochs,
-        seed=args.seed,
+    asked = dict(recipe=args.recipe, dataset=args.dataset, preset=args.preset, epochs=args.epochs, seed=args.seed)
+    save(args, pipe, run, asked | facts_of(run))
+
+
+def facts_of(run: TrainingRun) -> dict:
+    """What a report says of a training, beside what was asked for."""
+    return dict(
         seconds=run.seconds,
         images_seen=run.images_seen,
         processes=run.processes,
@@ -133,6 +176,12 @@ def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
         threads=torch.get_num_threads(),
         losses=[round(loss, 5) for loss in run.losses],
     )
+
+
+def save(args, pipe: ClassConditionedPipeline, run: TrainingRun, report: dict):
+    """Write the pipeline and the report, and say so."""
+    out = Path(args.out)
+    pipe.save_pretrained(out)
     with written_whole(out / TRAINING_REPORT) as file:
         file.write_text(json.dumps(report))
     shared = f" on {run.processes} processes" if run.processes > 1 else ""

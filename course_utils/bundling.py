@@ -1,6 +1,7 @@
 """For maintainers: put trained weights into the package with their card, and draw the sample sheets.
 
-python -m course_utils.bundling weights runs/mnist-full --name mnist --steps 4 --guidance 1.15
+python -m course_utils.bundling weights runs/mnist-full --name mnist-untuned --steps 4 --guidance 1.15
+python -m course_utils.bundling weights runs/mnist --name mnist
 python -m course_utils.bundling samples mnist
 """
 
@@ -29,7 +30,7 @@ Weights of a class-conditional diffusion model, trained by this project from ran
 | network | conditioning by {conditioning}, widths {widths}, {parameters:,} parameters |
 | training | recipe `{recipe}`, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
 | command | `python -m course_utils train --dataset {dataset} --recipe {recipe}{options} --seed {seed} --out {folder}` |
-| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance} |
+{tuning}| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance} |
 | class accuracy, {count:,} pictures | {class_accuracy:.1%} |
 | Frechet distance, {count:,} pictures | {frechet_distance:.3f} |
 | Frechet distance of as many real images (the floor) | {frechet_floor:.3f} ({ratio:.2f} times the floor) |
@@ -39,16 +40,22 @@ The scores come from `python -m course_utils evaluate --weights {name} --count {
 (`classifier-{classifier}`).
 """
 
+TUNING = """| fine-tuning | adversarial, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
+| command | `python -m course_utils tune --weights {weights} --steps {steps} --batches {batches} --seed {seed} --out {folder}` |
+"""
+
 
 def bundle_weights(folder: Path, name: str, count: int, **sampling):
-    """Copy what `python -m course_utils train` has written into the package, with a card of scores on `count` pictures.
+    """Copy what `train` or `tune` has written into the package, with a card of scores on `count` pictures.
 
     Args:
-        sampling: attributes of the recipe to set differently for these weights, such as `guidance_scale`.
+        sampling: attributes of the recipe to set differently for these weights, such as `guidance_scale`; weights that
+            were fine-tuned draw with what they were fine-tuned with.
     """
     trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text())
-    pipe = replace(RECIPES[report["recipe"]], **sampling).make_pipeline(trained.unet, report["dataset"])
+    recipe = replace(RECIPES[report["recipe"]], **sampling)
+    pipe = trained if "tuning" in report else recipe.make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
@@ -58,10 +65,11 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
 def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
     """The model card: data, recipe, seconds, scores and the commands that made them."""
     scores = evaluate(pipe, count)
-    config = pipe.unet.config
+    config, tuning = pipe.unet.config, report.get("tuning")
     return CARD.format(
         name=name,
-        folder=folder,
+        folder=tuning["weights"] if tuning else folder,
+        tuning=TUNING.format(**tuning | dict(machine=machine(tuning), folder=folder)) if tuning else "",
         conditioning={
             "embedding": "extra input channels",
             "one_hot": "one-hot input channels",
@@ -70,7 +78,7 @@ def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
         widths=tuple(config.block_out_channels),
         parameters=sum(parameter.numel() for parameter in pipe.unet.parameters()),
         options="".join(f" --{name} {report[name]}" for name in ("preset", "epochs") if report.get(name)),
-        machine=f"{report['threads']} CPU cores" if report["device"] == "cpu" else f"a {report['device']} device",
+        machine=machine(report),
         scheduler=type(pipe.scheduler).__name__,
         guidance=f"{pipe.config.guidance_scale:g}"
         + (f" after the first {pipe.config.guidance_start:.0%} of them" if pipe.config.guidance_start else ""),
@@ -91,6 +99,11 @@ def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
         },
         **{key: report[key] for key in ("dataset", "recipe", "seed", "images_seen", "seconds")},
     )
+
+
+def machine(report: dict) -> str:
+    """What a training ran on."""
+    return f"{report['threads']} CPU cores" if report["device"] == "cpu" else f"a {report['device']} device"
 
 
 def draw_samples(name: str):

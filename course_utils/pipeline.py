@@ -17,7 +17,7 @@ from course_utils.loading import check_settings, in_one_line, quoted, read_setti
 from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
 from course_utils.sampling import SCHEDULERS, check_sampling, sample
 
-BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist")
+BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist", "mnist-untuned")
 TRAINING_REPORT = "training.json"
 SAVED_DEFAULTS = ("dataset", "num_inference_steps", "guidance_scale", "guidance_start")  # they travel with the weights
 OUTPUT_TYPES = ("pil", "np", "pt")

@@ -161,12 +161,24 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
         FloatingPointError: if the loss is no longer a number; the model keeps the weights of the step before.
         MemoryError: if a batch does not fit into memory.
     """
-    config = config or TrainingConfig()
+    config, processes = config or TrainingConfig(), launched_processes(device)
+    return run_trainer(Trainer, model, dataset, noise_scheduler, config, processes, progress, checkpoint_dir)
+
+
+def run_trainer(
+    kind, model, dataset, noise_scheduler, config, processes, progress=True, checkpoint_dir=None
+) -> TrainingRun:
+    """Train by a `Trainer`, or a kind of it, from the start or the last checkpoint to the last step or Ctrl-C.
+
+    Args:
+        kind: the class of the trainer.
+        processes: what `launched_processes` returned.
+        model, dataset, noise_scheduler, config, progress, checkpoint_dir: as in `train`, which see for what is raised.
+    """
     check_training(model, dataset, noise_scheduler, config)
-    processes = launched_processes(device)
     with memory_errors_explained(config), torch.random.fork_rng(devices=[]), interrupt_deferred() as interrupt:
         torch.default_generator.manual_seed(config.seed)  # from which a network with dropout draws
-        trainer = Trainer(model.to(processes.device), dataset, noise_scheduler, config, processes)
+        trainer = kind(model.to(processes.device), dataset, noise_scheduler, config, processes)
         checkpoints = CheckpointFolder(checkpoint_dir) if checkpoint_dir and processes.is_main else None
         state = processes.from_main(lambda: checkpoints.newest() if checkpoints else None)
         if state is not None:
@@ -315,18 +327,26 @@ class Trainer:
         """Take one batch, and move the weights one step."""
         images, labels = self.next_batch()
         loss = self.loss(images, labels)
+        self.move_weights(loss)
+        self.count_step(loss.item(), len(labels))
+
+    def move_weights(self, loss):
+        """Move the weights, and their average, one step down the slope of a loss."""
         self.optimizer.zero_grad()
         loss.backward()
         max_grad_norm = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_grad_norm)
-        self.check_finite(loss, grad_norm)
+        self.check_finite(loss.item(), grad_norm.item())
         self.optimizer.step()
         self.lr_scheduler.step()
         if self.ema is not None:
             self.ema.step(self.model.parameters())
+
+    def count_step(self, loss: float, images: int):
+        """Note that a step was taken."""
         self.step += 1
-        self.images_seen += len(labels)
-        self.losses.append(loss.item())
+        self.images_seen += images
+        self.losses.append(loss)
 
     def next_batch(self):
         """The next images in a random order that is drawn anew each epoch: (B, 1, 28, 28) in [-1, 1], and (B,)."""
@@ -334,16 +354,15 @@ class Trainer:
             self.order = torch.randperm(len(self.dataset), generator=self.generator)
         batch, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
         images = self.dataset.images.index_select(0, batch)  # ten times as fast as images[batch]
-        labels = self.drop_labels(self.dataset.labels[batch])
         device = self.processes.device  # asking the model walks through all its modules
-        return scale_to_model(images.to(device)), labels.to(device)
+        return scale_to_model(images.to(device)), self.dataset.labels[batch].to(device)
 
     def drop_labels(self, labels):
         """Replace a share of the labels by "no class"."""
         if not self.config.label_dropout:
             return labels
         dropped = torch.rand(len(labels), generator=self.generator) < self.config.label_dropout
-        return labels.masked_fill(dropped, self.model.null_label)
+        return labels.masked_fill(dropped.to(labels.device), self.model.null_label)
 
     def draw_timesteps(self, count: int):
         """int64 (count,), each in 0 .. num_train_timesteps - 1: all of them, the last included."""
@@ -355,20 +374,21 @@ class Trainer:
         return (spread * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
 
     def loss(self, images, labels):
-        """Mean squared error of the prediction at timesteps drawn at random."""
+        """Mean squared error of the prediction at timesteps drawn at random, for some images without their label."""
+        labels = self.drop_labels(labels)
         noise = torch.randn(images.shape, generator=self.generator).to(images.device)  # (B, 1, 28, 28)
         timesteps = self.draw_timesteps(len(images)).to(images.device)  # (B,)
         noisy_images = self.noise_scheduler.add_noise(images, noise, timesteps)
         prediction = self.network(noisy_images, timesteps, labels)
         return F.mse_loss(prediction, training_target(self.noise_scheduler, images, noise, timesteps))
 
-    def check_finite(self, loss, grad_norm):
+    def check_finite(self, loss: float, grad_norm: float = 0.0):
         """Stop before a step that would spoil the weights.
 
         Raises:
             FloatingPointError: if the loss or the norm of the gradients is infinite or no number.
         """
-        for name, value in (("loss", loss.item()), ("norm of the gradients", grad_norm.item())):
+        for name, value in (("loss", loss), ("norm of the gradients", grad_norm)):
             if not math.isfinite(value):
                 self.stop_diverging(f"the {name} became {value} at step {self.step + 1}")
 

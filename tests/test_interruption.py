@@ -218,6 +218,18 @@ def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsy
     assert reports[0]["losses"] == reports[1]["losses"] and len(reports[0]["losses"]) == 8
 
 
+def test_ctrl_c_while_fine_tuning_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsys):
+    monkeypatch.setattr("course_utils.__main__.load_dataset", load_sample)
+    command = ["tune", "--weights", "mnist", "--batches", "3", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    ctrl_c_at_step(2)
+    assert main([*command, str(tmp_path / "parts")]) == 130
+    assert "--resume" in capsys.readouterr().err and not (tmp_path / "parts" / "model_index.json").exists()
+    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
+    whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
 def test_training_leaves_the_global_generator_alone(stripes):
     before = torch.get_rng_state()
     model = make_tiny_model()

@@ -16,7 +16,7 @@ def sample_data(monkeypatch):
     monkeypatch.setattr("course_utils.evaluation.real_images", lambda name: load_sample(name))
 
 
-def test_train_sample_evaluate(tmp_path, sample_data, capsys):
+def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
     out = tmp_path / "weights"
     assert main(["train", "--preset", "smoke", "--out", str(out)]) == 0
     assert "256 images" in capsys.readouterr().out
@@ -30,6 +30,14 @@ def test_train_sample_evaluate(tmp_path, sample_data, capsys):
     )
     width, height = Image.open(png).size
     assert width == 4 * height
+
+    tuned = tmp_path / "tuned"
+    assert main(["tune", "--weights", str(out), "--steps", "3", "--batches", "2", "--out", str(tuned)]) == 0
+    assert json.loads((tuned / "training.json").read_text()).items() >= report.items()
+    tuning = json.loads((tuned / "training.json").read_text())["tuning"]
+    assert (tuning["weights"], tuning["images_seen"], len(tuning["losses"])) == (str(out), 64, 2)
+    config = ClassConditionedPipeline.from_pretrained(tuned).config
+    assert (config.num_inference_steps, config.guidance_scale) == (3, 1.0)
 
     capsys.readouterr()
     assert main(["evaluate", "--weights", str(out), "--count", "20", "--steps", "2"]) == 0
@@ -51,6 +59,10 @@ def test_train_sample_evaluate(tmp_path, sample_data, capsys):
         (["train", "--epochs", "0", "--out", "weights"], "num_epochs"),
         (["sample", "--weights", "mnist", "--digit", "3", "--out", "file/x.png"], "cannot write to"),
         (["train", "--out", "file/weights"], "cannot write to"),
+        (["tune", "--weights", "cifar", "--out", "weights"], "no weights called 'cifar'"),
+        (["tune", "--weights", "mnist", "--steps", "0", "--out", "weights"], "num_inference_steps is 0"),
+        (["tune", "--weights", "mnist", "--batches", "0", "--out", "weights"], "max_steps is 0"),
+        (["tune", "--weights", "mnist", "--out", "file/weights"], "cannot write to"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, capsys, arguments, words):

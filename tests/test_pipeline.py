@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.pipeline import ClassConditionedPipeline, bundled_losses
+from course_utils.pipeline import BUNDLED_WEIGHTS, ClassConditionedPipeline, bundled_losses
 
 
 def seeded(seed=0):
@@ -52,7 +52,7 @@ def test_saving_again_replaces(tiny_pipe, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model_index.json", "scheduler", "unet"]
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-concat", "fashion_mnist"])
+@pytest.mark.parametrize("name", BUNDLED_WEIGHTS)
 def test_bundled_weights_draw(name):
     pipe = ClassConditionedPipeline.from_pretrained(name)
     pictures = pipe([3] * 4, generator=seeded(), output_type="np").images
