@@ -149,7 +149,7 @@ if train_here:
     losses, title = run.losses, f"Loss{dataset.note}"
     print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
 else:
-    pipe, losses = ClassConditionedPipeline.from_pretrained("mnist"), bundled_losses("mnist")
+    pipe, losses = ClassConditionedPipeline.from_pretrained("mnist-untuned"), bundled_losses("mnist-untuned")
     title = "Loss, when the course's weights were trained"
 
 loss_curve(losses, title=title)
@@ -318,9 +318,9 @@ table(rows)
 # %% [markdown]
 # The more guidance, the more digits are recognised. The distance falls with it as long as there are botched digits to
 # mend. After a longer training there are few of them, and then much guidance costs variety: the distance grows again,
-# though class accuracy does not show it. Try it on the weights that come with the course,
-# `pipe = ClassConditionedPipeline.from_pretrained("mnist")`; they were trained ten times as long, and their default
-# guidance is 1.15.
+# though class accuracy does not show it. Try it on weights that come with the course,
+# `pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")`; they were trained ten times as long, and their default
+# guidance is 1.15. From `"mnist"` come the same after a fine-tuning (notebook 7): two steps, and no guidance at all.
 #
 # ## How fast is that?
 #

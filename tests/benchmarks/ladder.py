@@ -35,14 +35,17 @@ def seconds_to_draw(network, sampler, steps: int, guidance_scale: float = 1.0) -
 
 
 def main():
-    pipe, example = ClassConditionedPipeline.from_pretrained("mnist"), ClassConditionedUnet()
+    tuned, example = ClassConditionedPipeline.from_pretrained("mnist"), ClassConditionedUnet()
+    pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")
     steps, guidance = pipe.config.num_inference_steps, pipe.config.guidance_scale
     seconds = {
         "the example, 1000 steps": seconds_to_draw(example, make_scheduler("ddpm"), 1000),
         "1000 steps of a lighter network": seconds_to_draw(pipe.unet, make_scheduler("ddpm"), 1000),
         "50 steps of DDIM": seconds_to_draw(pipe.unet, make_scheduler("ddim", "v_prediction"), 50),
-        f"{steps} steps of DPM-Solver++": seconds_to_draw(pipe.unet, pipe.scheduler, steps),
-        f"{steps} guided steps: the slider": seconds_to_draw(pipe.unet, pipe.scheduler, steps, guidance),
+        f"{steps} guided steps of DPM-Solver++": seconds_to_draw(pipe.unet, pipe.scheduler, steps, guidance),
+        f"{tuned.config.num_inference_steps} steps, fine-tuned: the slider": seconds_to_draw(
+            tuned.unet, tuned.scheduler, tuned.config.num_inference_steps
+        ),
     }
     PICTURE.write_bytes(ladder(seconds, "Seconds to draw one digit").png())
     print(json.dumps(seconds | dict(threads=torch.get_num_threads())))

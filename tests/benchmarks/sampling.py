@@ -44,37 +44,43 @@ def drag_and_thousand_steps(pipe) -> dict:
     return dict(drag_ms=1000 * drag, example_ms=1000 * thousand_steps, times_as_fast=thousand_steps / drag)
 
 
-def measure(pipe, name: str, steps: int) -> dict:
+def measure(pipe, name: str, steps: int, guidance: float) -> dict:
     """A sampler's milliseconds a picture for each batch, and its pictures' quality."""
     sampler = make_scheduler(name, pipe.scheduler.config.prediction_type)
-    sampled = ClassConditionedPipeline(pipe.unet, sampler, pipe.config.dataset, steps, pipe.config.guidance_scale)
+    sampled = ClassConditionedPipeline(pipe.unet, sampler, pipe.config.dataset, steps, guidance)
     times = {}
     for batch in BATCHES:
         rounds = [seconds(lambda batch=batch: sampled([3] * batch, output_type="pt")) for _ in range(5)]
         times[f"ms_in_batch_of_{batch}"] = 1000 * statistics.median(rounds) / batch
     scores = evaluate(sampled, COUNT)
     ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    return dict(sampler=name, steps=steps, **times, class_accuracy=scores["class_accuracy"], frechet_ratio=ratio)
+    row = dict(sampler=name, steps=steps, guidance=guidance, **times)
+    return row | dict(class_accuracy=scores["class_accuracy"], frechet_ratio=ratio)
 
 
 def main():
-    pipe = ClassConditionedPipeline.from_pretrained("mnist")
-    result = drag_and_thousand_steps(pipe)
-    result |= dict(steps=pipe.config.num_inference_steps, guidance=pipe.config.guidance_scale)
+    pipes = {name: ClassConditionedPipeline.from_pretrained(name) for name in ("mnist", "mnist-untuned")}
+    result = drag_and_thousand_steps(pipes["mnist"])
     print(
         f"one drag: {result['drag_ms']:.1f} ms (median of {DRAGS}); the example's 1000 steps: "
         f"{result['example_ms'] / 1000:.2f} s; {result['times_as_fast']:.0f} times as fast"
     )
-    print(f"sampler | steps | ms a picture, alone | in a batch of 64 | class accuracy ({COUNT}) | Frechet / floor")
+    print(
+        "weights | sampler | steps | guidance | ms a picture, alone | in a batch of 64 | "
+        f"class accuracy ({COUNT}) | Frechet / floor"
+    )
+    guidance = pipes["mnist-untuned"].config.guidance_scale
+    settings = [("mnist", "ddim", steps, 1.0) for steps in (1, 2, 4)]
+    settings += [("mnist-untuned", "ddim", 2, guidance)]
+    settings += [("mnist-untuned", name, steps, guidance) for name in SAMPLERS for steps in STEPS]
     rows = []
-    for name in SAMPLERS:
-        for steps in STEPS:
-            rows.append(row := measure(pipe, name, steps))
-            print(
-                f"{name} | {steps} | {row['ms_in_batch_of_1']:.1f} | {row['ms_in_batch_of_64']:.1f} | "
-                f"{row['class_accuracy']:.1%} | {row['frechet_ratio']:.2f}",
-                flush=True,
-            )
+    for weights, *setting in settings:
+        rows.append(row := dict(weights=weights) | measure(pipes[weights], *setting))
+        print(
+            f"{weights} | {row['sampler']} | {row['steps']} | {row['guidance']:g} | {row['ms_in_batch_of_1']:.1f} | "
+            f"{row['ms_in_batch_of_64']:.1f} | {row['class_accuracy']:.1%} | {row['frechet_ratio']:.2f}",
+            flush=True,
+        )
     print(json.dumps(result | dict(samplers=rows, threads=torch.get_num_threads())))
 
 
