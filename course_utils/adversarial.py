@@ -17,17 +17,17 @@ from course_utils.processes import OneProcess, launched_processes
 from course_utils.sampling import denoise, make_scheduler
 from course_utils.training import Trainer, TrainingConfig, run_trainer
 
-OPPONENT = (
-    "discriminator",
-    "discriminator_optimizer",
-    "discriminator_lr_scheduler",
-)  # of the state, beside a `Trainer`'s
+# What a checkpoint holds beside a `Trainer`'s.
+OPPONENT = ("discriminator", "discriminator_optimizer", "discriminator_lr_scheduler")
 PENALTY_EVERY = 2  # steps; in between, the discriminator's slope hardly changes (arXiv:1912.04958, section 3.1)
 
 
 @dataclass(frozen=True)
 class AdversarialConfig(TrainingConfig):
     """How to fine-tune, beside what a `TrainingConfig` says.
+
+    Both learning rates fall to zero along half a cosine, `learning_rate` after it has risen for a twentieth of the steps, and
+    Adam works without momentum and weight decay: `lr_schedule` and `weight_decay` play no part.
 
     Attributes:
         num_inference_steps: of the sampler that is trained through.

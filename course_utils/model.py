@@ -60,6 +60,15 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
 
 
+class Unet(UNet2DModel):
+    """diffusers' `UNet2DModel`, which asks for its dtype twice an evaluation, and by itself walks all modules to find it."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, all of which have the same."""
+        return self.conv_in.weight.dtype
+
+
 class ClassConditionedUnet(StrictModel):
     """A UNet for 28x28 one-channel images that is given the class to draw beside the noisy image.
 
@@ -109,7 +118,7 @@ class ClassConditionedUnet(StrictModel):
         if conditioning == "embedding":
             self.class_emb = nn.Embedding(rows, class_emb_size)
         levels = range(len(block_out_channels))
-        self.model = UNet2DModel(
+        self.model = Unet(
             sample_size=sample_size,
             in_channels=1 + class_channels,
             out_channels=1,

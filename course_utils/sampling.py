@@ -1,5 +1,6 @@
 """From noise to pictures: noise schedulers, and the loop that takes the noise away."""
 
+import copy
 from contextlib import contextmanager
 
 import torch
@@ -107,7 +108,7 @@ def sample(
 
 def denoise(model, noise_scheduler, labels, scales, generators):
     """Yield the pictures after each step, guided by its scale: (B, 1, 28, 28) from noise to ink."""
-    scheduler = noise_scheduler.from_config(noise_scheduler.config)  # set_timesteps changes it: use a copy
+    scheduler = copy.deepcopy(noise_scheduler)  # set_timesteps changes it, and starts it anew
     set_timesteps(scheduler, len(scales))
     options = step_options(scheduler, generators)
     shape = (1, model.config.sample_size, model.config.sample_size)
@@ -160,12 +161,14 @@ def predict(model, x, t, labels, guidance_scale):
 @contextmanager
 def evaluating(model):
     """Put the model in eval mode for a while, and back as it was."""
-    was_training = model.training
+    if not model.training:  # to tell all its modules so takes as long as a tenth of a network evaluation
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        model.train()
 
 
 def check_sampling(noise_scheduler, num_inference_steps, guidance_scale, guidance_start=0.0, batch_size=1):

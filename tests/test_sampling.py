@@ -47,6 +47,17 @@ def test_scheduler_and_mode_are_left_as_they_were(tiny_model):
     assert torch.equal(scheduler.timesteps, before) and tiny_model.training
 
 
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_that_was_in_use_draws_the_same(tiny_model, name):
+    fresh, used = make_scheduler(name, "v_prediction"), make_scheduler(name, "v_prediction")
+    used.set_timesteps(7)
+    for t in used.timesteps[:3]:
+        used.step(torch.ones(1, 1, 28, 28), t, torch.ones(1, 1, 28, 28))
+    pictures = [sample(tiny_model, of, [3, 8], 4, generator=seeded()) for of in (fresh, used)]
+    assert torch.equal(*pictures)
+    assert len(used.timesteps) == 7
+
+
 def test_guidance_goes_through_both_answers(tiny_model):
     x, t, labels = torch.randn(2, 1, 28, 28), torch.tensor(500), torch.tensor([3, 7])
     with torch.no_grad():
