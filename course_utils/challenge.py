@@ -4,12 +4,9 @@ For maintainers, to train the example for an epoch, and then measure the pars an
 
     python -m course_utils train --dataset fashion_mnist --recipe course --epochs 1 --out runs/fashion-example
     python -m course_utils.challenge
-    python -m course_utils.challenge best-known   # only the row of the bundled weights, when they have changed
 """
 
-import copy
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils.adversarial import PENALTY_EVERY, AdversarialConfig, AdversarialTrainer
-from course_utils.data import load_dataset, load_sample
+from course_utils.data import load_dataset
 from course_utils.display import show_text, table
 from course_utils.evaluation import evaluate
 from course_utils.files import make_writable_folder, written_whole
@@ -213,24 +209,11 @@ def score_example(settings: Settings) -> dict:
 
 
 def score_best_known(settings: Settings) -> dict:
-    """The bundled weights: their training and their fine-tuning together."""
+    """The bundled weights."""
     pipe = ClassConditionedPipeline.from_pretrained("fashion_mnist")
     report = json.loads((PRETRAINED_FOLDER / "fashion_mnist" / TRAINING_REPORT).read_text())
-    trained, tuned = report["images_seen"], report["tuning"]["images_seen"]
-    flops = recipe_flops(RECIPES[report["recipe"]], TRAIN_IMAGES, trained)
-    flops += tuned * tuning_flops_per_image(pipe, AdversarialConfig(num_inference_steps=report["tuning"]["steps"]))
-    seconds = report["seconds"] + report["tuning"]["seconds"]
-    return score("the best known", pipe, trained + tuned, flops, seconds, settings)
-
-
-def tuning_flops_per_image(pipe, config: AdversarialConfig) -> float:
-    """Floating point operations of adversarial fine-tuning, for each image of a batch; all of both networks' steps."""
-    unet, noise_scheduler = copy.deepcopy(pipe.unet), make_scheduler("ddpm", "v_prediction")
-    trainer = AdversarialTrainer(unet, load_sample(pipe.config.dataset), noise_scheduler, config)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        for _ in range(PENALTY_EVERY):
-            trainer.training_step()
-    return counter.get_total_flops() / (PENALTY_EVERY * config.batch_size)
+    flops = recipe_flops(RECIPES[report["recipe"]], TRAIN_IMAGES, report["images_seen"])
+    return score("the best known", pipe, report["images_seen"], flops, report["seconds"], settings)
 
 
 def par_recipes(settings: Settings) -> dict[str, Recipe]:
@@ -242,18 +225,8 @@ def par_recipes(settings: Settings) -> dict[str, Recipe]:
     }
 
 
-def main(arguments: list[str]):
-    """Measure the pars, or the row of the bundled weights alone, and keep them."""
-    settings = course_settings("laptop")
-    if arguments == ["best-known"]:
-        row = score_best_known(settings)
-        rows = [row if par["name"] == row["name"] else par for par in json.loads(PARS_FILE.read_text())]
-    else:
-        rows = make_pars(settings)
-    with written_whole(PARS_FILE) as file:
-        file.write_text(json.dumps(rows, indent=1))
-    print(json.dumps([card_line(row) for row in rows], indent=1))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measured = make_pars(course_settings("laptop"))
+    with written_whole(PARS_FILE) as par_file:
+        par_file.write_text(json.dumps(measured, indent=1))
+    print(json.dumps([card_line(row) for row in measured], indent=1))

@@ -227,9 +227,8 @@ print(f"{accuracy(load_classifier('fashion_mnist'), test_split):.1%} of {len(tes
 # Four rows are there before you start: the **example** itself, after the first of its ten epochs; the **example's
 # settings** (Adam at 1e-3, batches of 128, noise prediction, no guidance) on the small network, for as many images as a
 # run of yours sees at the `laptop` preset; the **fast track** of notebook 3, for as many; and the **best known**, the
-# weights that come with the course, trained and then fine-tuned against a discriminator (notebook 7) for far longer. The
-# first two draw in 50 steps, the others in a few. All were measured on two CPU cores, by `python -m course_utils.challenge`;
-# the best known's training shared them with other work.
+# weights that come with the course, trained for an hour. The first two draw in 50 steps, the others in a few. All were
+# measured on two CPU cores, by `python -m course_utils.challenge`; the best known's training shared them with other work.
 
 # %%
 from course_utils.challenge import Challenge

@@ -4,16 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from course_utils.adversarial import AdversarialConfig
-from course_utils.challenge import (
-    Challenge,
-    beats,
-    flops_per_image,
-    recipe_flops,
-    tuning_flops_per_image,
-    verdict,
-    warning,
-)
+from course_utils.challenge import Challenge, beats, flops_per_image, recipe_flops, verdict, warning
 from course_utils.model import ClassConditionedUnet
 from course_utils.recipes import RECIPES
 from course_utils.settings import course_settings
@@ -132,13 +123,3 @@ def test_cheap_small_pictures_of_an_early_stage_are_counted_as_such():
     small, large = (24 * flops_per_image(make_tiny_model(), size) for size in (16, 28))
     assert recipe_flops(recipe, 60_000, 48) == small + large
     assert recipe_flops(recipe, 60_000, 24) == small
-
-
-def test_fine_tuning_costs_every_step_of_the_sampler_and_the_discriminator(tiny_pipe):
-    two, three = (
-        tuning_flops_per_image(tiny_pipe, AdversarialConfig(batch_size=4, num_inference_steps=steps))
-        for steps in (2, 3)
-    )
-    a_step = flops_per_image(make_tiny_model())
-    assert three - two == pytest.approx(a_step, rel=0.05)
-    assert two > 2.5 * a_step  # two steps, half a batch of the old loss, and the discriminator
