@@ -1,7 +1,7 @@
 """Adversarial fine-tuning: a trained network learns to draw in very few steps, through its own sampler.
 
-A second network, the discriminator, learns to tell drawn pictures from real ones; gradients flow from its judgement back
-through all steps of the sampler. What the network knew about noise it keeps, because it goes on learning that, too.
+A second network, the discriminator, learns to tell drawn pictures from real ones; gradients flow from its judgement
+back through all steps of the sampler. What the network knew about noise it keeps, because it goes on learning that, too.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ PENALTY_EVERY = 2  # steps; in between, the discriminator's slope hardly changes
 class AdversarialConfig(TrainingConfig):
     """How to fine-tune, beside what a `TrainingConfig` says.
 
-    Both learning rates fall to zero along half a cosine, `learning_rate` after it has risen for a twentieth of the steps, and
-    Adam works without momentum and weight decay: `lr_schedule` and `weight_decay` play no part.
+    Both learning rates fall to zero along half a cosine, `learning_rate` after it has risen for a twentieth of the
+    steps, and Adam works without momentum and weight decay: `lr_schedule` and `weight_decay` play no part.
 
     Attributes:
         num_inference_steps: of the sampler that is trained through.

@@ -421,8 +421,8 @@ show_source(AdversarialTrainer.training_step)
 show_source(AdversarialTrainer.discriminator_step)
 
 # %% [markdown]
-# A minute or two of it, from the weights above (the course's `mnist` had three quarters of an hour of it:
-# `python -m course_utils tune`). Before, after, and after that longer one, from the same noise, two steps each:
+# A minute or two of it, from the weights above, to see how it begins. The course's `mnist` had three quarters of an hour of
+# it, by `python -m course_utils tune`. Before, after, and after the longer one, from the same noise, two steps each:
 
 # %%
 import copy
@@ -452,9 +452,10 @@ for name, pipe in two_steps.items():
 table(rows)
 
 # %% [markdown]
-# The first row's digits are recognised well, and too smooth to be real. The discriminator does not let that pass, and
-# variety comes back with the rough edges. Guidance is no longer needed: that is half of the evaluations, and the price in
-# variety is saved, too.
+# Before, the digits are recognised well, and too soft to be real. Crisp strokes are what the discriminator asks for first. A
+# laptop's few hundred batches end there, with shapes that suffered for it: by both numbers a step back. It takes thousands
+# until it knows what makes a three a three. Then the pictures come nearer to real ones than guided steps ever drew them, and
+# guidance is no longer needed: that is half of the evaluations, and its price in variety is saved, too.
 #
 # What did the network forget? It was asked for its old loss all along, so it still draws in ten steps, guided or not:
 
