@@ -80,6 +80,9 @@ show_source(Trainer.loss)
 # %%
 show_source(Trainer.training_step)
 
+# %%
+show_source(Trainer.move_weights)
+
 # %% [markdown]
 # That is the loop of the Hugging Face example, with its two small mistakes put right: timesteps are drawn from all 1000
 # (it leaves out the last one, where sampling starts), and the running mean of the loss is a mean before step 100 too.

@@ -10,6 +10,7 @@ import pytest
 
 from course_utils import addresses, checking, data
 from course_utils.__main__ import main
+from course_utils.pipeline import BUNDLED_WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +41,7 @@ def test_a_good_setup_is_all_ok_and_status_0(monkeypatch, capsys, tmp_path):
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("OK    ") for line in lines)
-    assert sum("a picture in" in line for line in lines) == 3
+    assert sum("a picture in" in line for line in lines) == len(BUNDLED_WEIGHTS)
     for requirement in checking.requirements():
         assert any(re.fullmatch(rf"OK    {re.split('[<>=]', requirement)[0]} [\d.+a-z]+", line) for line in lines)
 
