@@ -49,6 +49,7 @@ TRIALS = {
     "fast": FAST,
     "seed1": FAST,
     "seed2": FAST,
+    "guidance-3": replace(FAST, guidance_scale=3.0),
     "learning-rate-half": FAST.with_changes(learning_rate=1e-3),
     "learning-rate-double": FAST.with_changes(learning_rate=4e-3),
     "learning-rate-constant": FAST.with_changes(lr_schedule="constant", learning_rate=1e-3),
