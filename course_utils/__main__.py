@@ -22,7 +22,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 
 import torch
 
-from course_utils.adversarial import AdversarialConfig, fine_tune
+from course_utils.adversarial import AdversarialConfig, check_fine_tuning, fine_tune
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
 from course_utils.files import make_writable_folder, written_whole
@@ -72,8 +72,15 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("tune", help="fine-tune trained weights, so that they draw in very few steps")
     command.add_argument("--weights", required=True, help=WEIGHTS)
-    command.add_argument("--steps", type=int, default=2, help="in which they will draw; default: 2")
-    command.add_argument("--batches", type=int, default=8000, help="how long; default: 8000 batches of 32 images")
+    command.add_argument(
+        "--steps",
+        type=int,
+        default=AdversarialConfig.num_inference_steps,
+        help="in which they will draw; default: %(default)s",
+    )
+    command.add_argument(
+        "--batches", type=int, default=AdversarialConfig.max_steps, help="how long; default: %(default)s batches"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, help="folder for the weights")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -124,11 +131,13 @@ def run_tune(args):
     """
     pipe, checkpoints = ClassConditionedPipeline.from_pretrained(args.weights), Path(args.out) / "checkpoints"
     config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, seed=args.seed)
-    make_folders(args, checkpoints)
-    pipe, run = fine_tune(pipe, load_dataset(pipe.config.dataset), config, checkpoint_dir=checkpoints)
-    stop_if_interrupted(run)
     before = find_weights(args.weights) / TRAINING_REPORT
     report = json.loads(before.read_text()) if before.exists() else {}
+    dataset = load_dataset(pipe.config.dataset)
+    check_fine_tuning(pipe, dataset, config)  # now, before older checkpoints are removed
+    make_folders(args, checkpoints)
+    pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=checkpoints)
+    stop_if_interrupted(run)
     tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, seed=args.seed) | facts_of(run)
     save(args, pipe, run, report | dict(tuning=tuning))
 

@@ -74,6 +74,18 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, 
     assert not list(tmp_path.glob("**/*.png")) and not list(tmp_path.glob("**/*.safetensors"))
 
 
+@pytest.mark.parametrize("arguments", [["--weights", "mnist", "--steps", "0"], ["--weights", "damaged"]])
+def test_a_refused_fine_tuning_leaves_older_checkpoints_alone(tmp_path, monkeypatch, sample_data, arguments):
+    monkeypatch.chdir(tmp_path)
+    ClassConditionedPipeline.from_pretrained("mnist").save_pretrained("damaged")
+    (tmp_path / "damaged" / "training.json").write_text("{")
+    checkpoint = tmp_path / "out" / "checkpoints" / "checkpoint-000100.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("hours of work")
+    assert main(["tune", *arguments, "--batches", "1", "--out", "out"]) == 2
+    assert checkpoint.exists()
+
+
 def test_unknown_choices_exit_with_status_2():
     for arguments in (
         ["train", "--dataset", "cifar", "--out", "x"],
