@@ -220,15 +220,16 @@ def wait_for_status(page, beginning: str, panel: str = ".class-picker"):
 
 def picture(page, panel: str = ".class-picker") -> list[int]:
     """The picture's pixels, 28 rows of them, 0 .. 255, as the browser shows them."""
-    page.wait_for_function(f"panel => ({PIXELS})(panel) !== null", arg=panel)
-    return page.evaluate(PIXELS, panel)
+    return page.wait_for_function(PIXELS, arg=panel).json_value()
 
 
 def next_picture(page, before: list[int], panel: str = ".class-picker") -> list[int]:
     """The picture once it differs from an earlier one: the browser shows it after its message has come."""
-    differs = f"([panel, before]) => {{ const now = ({PIXELS})(panel); return now && now.join() !== before.join(); }}"
-    page.wait_for_function(differs, arg=[panel, before], timeout=20_000)
-    return page.evaluate(PIXELS, panel)
+    differs = f"""([panel, before]) => {{
+        const now = ({PIXELS})(panel);
+        return now && now.join() !== before.join() ? now : null;
+    }}"""
+    return page.wait_for_function(differs, arg=[panel, before], timeout=20_000).json_value()
 
 
 def recognised(pictures: list[list[int]]) -> list[int]:
