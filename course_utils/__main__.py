@@ -30,7 +30,7 @@ from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditi
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
-from course_utils.training import TrainingRun, running_mean
+from course_utils.training import OPTIMIZERS, TrainingRun, running_mean
 from course_utils.widgets import png_bytes
 
 WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"
@@ -81,6 +81,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--batches", type=int, default=AdversarialConfig.max_steps, help="how long; default: %(default)s batches"
     )
+    command.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default=AdversarialConfig.optimizer, help="default: %(default)s"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, help="folder for the weights")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -130,7 +133,8 @@ def run_tune(args):
         KeyboardInterrupt: if it was stopped by Ctrl-C, when its checkpoint is written.
     """
     pipe, checkpoints = ClassConditionedPipeline.from_pretrained(args.weights), Path(args.out) / "checkpoints"
-    config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, seed=args.seed)
+    asked = dict(optimizer=args.optimizer, seed=args.seed)
+    config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, **asked)
     before = find_weights(args.weights) / TRAINING_REPORT
     report = json.loads(before.read_text()) if before.exists() else {}
     dataset = load_dataset(pipe.config.dataset)
@@ -138,7 +142,7 @@ def run_tune(args):
     make_folders(args, checkpoints)
     pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=checkpoints)
     stop_if_interrupted(run)
-    tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, seed=args.seed) | facts_of(run)
+    tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, **asked) | facts_of(run)
     save(args, pipe, run, report | dict(tuning=tuning))
 
 

@@ -15,7 +15,7 @@ from course_utils.loading import check_whole_number
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.processes import OneProcess, launched_processes
 from course_utils.sampling import denoise, make_scheduler
-from course_utils.training import Trainer, TrainingConfig, run_trainer
+from course_utils.training import Trainer, TrainingConfig, make_optimizer, run_trainer
 
 # What a checkpoint holds beside a `Trainer`'s.
 OPPONENT = ("discriminator", "discriminator_optimizer", "discriminator_lr_scheduler")
@@ -27,7 +27,8 @@ class AdversarialConfig(TrainingConfig):
     """How to fine-tune, beside what a `TrainingConfig` says.
 
     Both learning rates fall to zero along half a cosine, `learning_rate` after it has risen for a twentieth of the
-    steps, and Adam works without momentum and weight decay: `lr_schedule` and `weight_decay` play no part.
+    steps: `lr_schedule` plays no part. Neither optimizer averages slopes for long, because each network has to follow the
+    other: AdamW not at all, Muon over two steps.
 
     Attributes:
         num_inference_steps: of the sampler that is trained through.
@@ -99,10 +100,10 @@ class AdversarialTrainer(Trainer):
             torch.manual_seed(config.seed)
             discriminator = Discriminator(model.config.num_classes, dataset.images.shape[-1])
         self.discriminator = discriminator.to(self.processes.device)
-        betas = (0.0, config.adam_beta2)  # without momentum: each has to follow the other
-        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, betas)
+        betas = (0.0, config.adam_beta2)
+        self.optimizer = make_optimizer(model, config, betas[0], matrix_momentum=0.5)
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), config.discriminator_learning_rate, betas
+            self.discriminator.parameters(), config.discriminator_learning_rate, betas, fused=True
         )
         lead = self.total_steps // 20  # the discriminator must know something before its judgement is worth following
         self.lr_scheduler = get_cosine_schedule_with_warmup(self.optimizer, lead, self.total_steps)

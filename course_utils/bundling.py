@@ -41,7 +41,7 @@ The scores come from `python -m course_utils evaluate --weights {name} --count {
 """
 
 TUNING = """| fine-tuning | adversarial, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
-| command | `python -m course_utils tune --weights {weights} --steps {steps} --batches {batches} --seed {seed} --out {folder}` |
+| command | `python -m course_utils tune --weights {weights} --steps {steps} --batches {batches} --optimizer {optimizer} --seed {seed} --out {folder}` |
 """
 
 

@@ -115,9 +115,10 @@ def resized(dataset: ImageDataset, size: int) -> ImageDataset:
 
 
 FAST = TrainingConfig.fast()
-LONG = TrainingConfig.fast(adam_beta2=0.999, num_epochs=8)
+ADAMW = TrainingConfig.fast(optimizer="adamw", batch_size=32)
+LONG = replace(ADAMW, adam_beta2=0.999, num_epochs=8)
 PROGRESSIVE = replace(LONG, ema_decay=0.995)
-THOROUGH = replace(FAST, num_epochs=12, ema_decay=0.999)
+THOROUGH = replace(ADAMW, num_epochs=12, ema_decay=0.999)
 SMALL = replace(LONG, max_steps=800, learning_rate=6e-3, ema_decay=0.98, label_dropout=0.0)
 
 RECIPES = {
@@ -126,7 +127,16 @@ RECIPES = {
     # The smaller network, with the class in the time embedding; small pictures first, at less than half the cost.
     "fast": Recipe(
         ClassConditionedUnet.fast,
-        ((16, replace(FAST, max_steps=1200)), (28, replace(FAST, max_steps=720))),
+        ((16, replace(FAST, max_steps=400)), (28, replace(FAST, max_steps=240))),
+        "v_prediction",
+        "dpmsolver++",
+        6,
+        2.0,
+    ),
+    # The same with the optimizer of before: it takes twice as long. The bundled `mnist-untuned` weights are trained by it.
+    "fast-adamw": Recipe(
+        ClassConditionedUnet.fast,
+        ((16, replace(ADAMW, max_steps=1200)), (28, replace(ADAMW, max_steps=720))),
         "v_prediction",
         "dpmsolver++",
         6,

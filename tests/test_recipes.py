@@ -15,7 +15,7 @@ def test_a_recipe_sees_about_as_many_images_as_asked_for(name, count):
 
 def test_a_longer_recipe_keeps_its_proportions():
     (_, small), (_, whole) = RECIPES["fast"].for_images(614_400).stages
-    assert (small.total_steps(60_000), whole.total_steps(60_000)) == (12_000, 7_200)
+    assert (small.total_steps(60_000), whole.total_steps(60_000)) == (6_000, 3_600)
 
 
 def test_changes_are_made_in_every_stage():

@@ -1,11 +1,12 @@
-"""The log of trials: half a fast track with one thing changed, each trained from random weights and judged.
+"""The log of trials: half of `fast-adamw` with one thing changed, each trained from random weights and judged.
 
     python tests/benchmarks/trials.py                  # all of them, under two minutes each on two CPU cores
     python tests/benchmarks/trials.py batch64 one-size # some of them
 
-Half the images of the fast track, because a short training shows more clearly what helps it. The first three lines differ
-in nothing but the seed: what differs from them by no more than they from each other has shown nothing. The cost grows in
-proportion to the images; two thirds of a trial is training, the rest drawing 1,000 pictures twice.
+Half the images of `fast-adamw`, which was the fast track until the trials came to Muon, because a short training shows more
+clearly what helps it. The first three lines differ in nothing but the seed: what differs from them by no more than they from
+each other has shown nothing. The cost grows in proportion to the images; two thirds of a trial is training, the rest drawing
+1,000 pictures twice.
 """
 
 import json
@@ -23,7 +24,7 @@ from course_utils.recipes import RECIPES
 
 COUNT = 1000
 SEEDS = {"seed1": 1, "seed2": 2}  # all other trials: 0
-FAST = RECIPES["fast"].for_images(30_720)
+FAST = RECIPES["fast-adamw"].for_images(30_720)
 SECONDS_28 = 100 / 46  # a step on whole pictures over one on small pictures (notebook 7)
 
 
@@ -46,10 +47,13 @@ def on_whole_pictures():
 
 
 TRIALS = {
-    "fast": FAST,
+    "fast-adamw": FAST,
     "seed1": FAST,
     "seed2": FAST,
     "guidance-3": replace(FAST, guidance_scale=3.0),
+    "muon": FAST.with_changes(optimizer="muon"),
+    "muon-batch64": with_batch(64).with_changes(optimizer="muon"),
+    "muon-learning-rate-double": FAST.with_changes(optimizer="muon", learning_rate=4e-3),
     "learning-rate-half": FAST.with_changes(learning_rate=1e-3),
     "learning-rate-double": FAST.with_changes(learning_rate=4e-3),
     "learning-rate-constant": FAST.with_changes(lr_schedule="constant", learning_rate=1e-3),
