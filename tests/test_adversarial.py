@@ -8,7 +8,7 @@ from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import ImageDataset, scale_to_model
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
-from course_utils.training import Trainer
+from course_utils.training import OPTIMIZERS, Trainer
 from tiny import make_tiny_model
 
 SHORT = AdversarialConfig(batch_size=20, max_steps=6)
@@ -91,18 +91,20 @@ def test_the_network_goes_on_learning_its_old_loss(stripes, monkeypatch):
     assert seen == [10]  # half of the batch
 
 
-def test_fine_tuning_goes_on_from_a_checkpoint(stripes, tmp_path):
-    whole_pipe, whole = fine_tune(tiny_pipe(), stripes, SHORT, "cpu", progress=False)
-    trainer = tiny_trainer(stripes)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_fine_tuning_goes_on_from_a_checkpoint(stripes, tmp_path, optimizer):
+    config = replace(SHORT, optimizer=optimizer)
+    whole_pipe, whole = fine_tune(tiny_pipe(), stripes, config, "cpu", progress=False)
+    trainer = tiny_trainer(stripes, config)
     for _ in range(3):
         trainer.training_step()
     CheckpointFolder(tmp_path).write(3, trainer.state_dict())
-    pipe, run = fine_tune(tiny_pipe(), stripes, SHORT, "cpu", progress=False, checkpoint_dir=tmp_path)
+    pipe, run = fine_tune(tiny_pipe(), stripes, config, "cpu", progress=False, checkpoint_dir=tmp_path)
     assert run.losses == whole.losses and run.images_seen == 120
     for a, b in zip(whole_pipe.unet.parameters(), pipe.unet.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="gradient_penalty"):
-        other = replace(SHORT, gradient_penalty=1.0)
+        other = replace(config, gradient_penalty=1.0)
         fine_tune(tiny_pipe(), stripes, other, "cpu", progress=False, checkpoint_dir=tmp_path)
 
 

@@ -32,10 +32,12 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
     assert width == 4 * height
 
     tuned = tmp_path / "tuned"
-    assert main(["tune", "--weights", str(out), "--steps", "3", "--batches", "2", "--out", str(tuned)]) == 0
+    command = ["tune", "--weights", str(out), "--steps", "3", "--batches", "2", "--optimizer", "muon"]
+    assert main([*command, "--out", str(tuned)]) == 0
     assert json.loads((tuned / "training.json").read_text()).items() >= report.items()
     tuning = json.loads((tuned / "training.json").read_text())["tuning"]
-    assert (tuning["weights"], tuning["images_seen"], len(tuning["losses"])) == (str(out), 64, 2)
+    assert (tuning["weights"], tuning["optimizer"], tuning["images_seen"]) == (str(out), "muon", 64)
+    assert len(tuning["losses"]) == 2
     config = ClassConditionedPipeline.from_pretrained(tuned).config
     assert (config.num_inference_steps, config.guidance_scale) == (3, 1.0)
 

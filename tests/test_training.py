@@ -250,6 +250,7 @@ def test_a_diverging_training_stops_with_advice(stripes):
         dict(learning_rate=-1),
         dict(adam_beta2=1.0),
         dict(lr_schedule="cosine"),
+        dict(optimizer="sgd"),
         dict(label_dropout=1.5),
         dict(ema_decay=1),
         dict(max_steps=0),
