@@ -2,6 +2,7 @@
 
 python -m course_utils.bundling weights runs/mnist-full --name mnist-untuned --steps 4 --guidance 1.15
 python -m course_utils.bundling weights runs/mnist --name mnist
+python -m course_utils.bundling weights runs/fashion_mnist --name fashion_mnist --guidance 1.3 --guidance-start 0.25
 python -m course_utils.bundling samples mnist
 """
 
@@ -20,6 +21,7 @@ from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
 
 SAMPLE_COUNT = 2000
+SAMPLING_SETTINGS = ("num_inference_steps", "guidance_scale", "guidance_start")
 CARD = """# {name}
 
 Weights of a class-conditional diffusion model, trained by this project from random weights on the {dataset} train split
@@ -49,17 +51,30 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
     """Copy what `train` or `tune` has written into the package, with a card of scores on `count` pictures.
 
     Args:
-        sampling: attributes of the recipe to set differently for these weights, such as `guidance_scale`; weights that
-            were fine-tuned draw with what they were fine-tuned with.
+        sampling: what to set differently for these weights, such as `guidance_scale`, from how the recipe draws, or
+            fine-tuned weights were fine-tuned.
+
+    Raises:
+        ValueError: for another sampler than the one that weights were fine-tuned through.
     """
     trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text())
-    recipe = replace(RECIPES[report["recipe"]], **sampling)
-    pipe = trained if "tuning" in report else recipe.make_pipeline(trained.unet, report["dataset"])
+    if "tuning" in report:
+        pipe = tuned_pipeline(trained, **sampling)
+    else:
+        pipe = replace(RECIPES[report["recipe"]], **sampling).make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
     (target / "README.md").write_text(write_card(pipe, name, folder, report, count))
+
+
+def tuned_pipeline(tuned, sampler=None, **sampling) -> ClassConditionedPipeline:
+    """Fine-tuned weights with the sampler that they were fine-tuned through, guided otherwise if asked for."""
+    if sampler is not None:
+        raise ValueError(f"sampler is {sampler!r}: fine-tuned weights draw with the one they were fine-tuned through.")
+    settings = {name: getattr(tuned.config, name) for name in SAMPLING_SETTINGS} | sampling
+    return ClassConditionedPipeline(tuned.unet, tuned.scheduler, tuned.config.dataset, **settings)
 
 
 def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
@@ -117,8 +132,7 @@ def draw_samples(name: str):
 
 
 def run_weights(args):
-    chosen = ("sampler", "num_inference_steps", "guidance_scale", "guidance_start")
-    sampling = {name: value for name in chosen if (value := getattr(args, name)) is not None}
+    sampling = {name: value for name in ("sampler", *SAMPLING_SETTINGS) if (value := getattr(args, name)) is not None}
     bundle_weights(args.folder, args.name, args.count, **sampling)
 
 
