@@ -121,8 +121,10 @@ table(
 )
 
 # %% [markdown]
-# Three settings deserve a word:
+# Four settings deserve a word:
 #
+# - `optimizer`: *Muon* moves the matrices inside the network, and AdamW the rest. From as many images it learns much
+#   more (notebook 7 shows why).
 # - `label_dropout`: every tenth label is replaced by "no class". So the same network also learns to draw *any* digit,
 #   and the difference between the two is what guidance will use below.
 # - `ema_decay`: we keep a moving average of the weights, and draw with that. It is less restless than the last step's.
@@ -138,7 +140,7 @@ table(
 # %%
 from course_utils.recipes import RECIPES
 
-recipe = RECIPES["fast"].for_images(settings.train_images * 3 // 2)  # at `laptop`, the whole fast track
+recipe = RECIPES["fast"].for_images(settings.train_images)  # at `laptop`, the whole fast track
 table([{"pictures": f"{size} x {size}", "steps": config.max_steps, "images a step": config.batch_size} for size, config in recipe.stages])
 
 # %%
@@ -158,7 +160,7 @@ else:
 loss_curve(losses, title=title)
 
 # %% [markdown]
-# The loss falls steeply, and then hardly at all; the peak in between is where the pictures grow. Is the network done after a few
+# The loss falls steeply, and then hardly at all; the peak in between is where the pictures grow. Is the network done after two
 # hundred steps? Far from it. Most of the loss is noise that *nobody* could predict, and it hides the part that still
 # improves. Two better questions: at which timesteps is it still wrong, and what do its pictures look like?
 #
@@ -320,10 +322,10 @@ table(rows)
 
 # %% [markdown]
 # The more guidance, the more digits are recognised. The distance falls with it as long as there are botched digits to
-# mend. After a longer training there are few of them, and then much guidance costs variety: the distance grows again,
-# though class accuracy does not show it. Try it on weights that come with the course,
-# `pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")`; they were trained ten times as long, and their default
-# guidance is 1.15. From `"mnist"` come the same after a fine-tuning (notebook 7): two steps, and no guidance at all.
+# mend, and then it grows again, because much guidance costs variety; class accuracy does not show that. After a longer
+# training there is less to mend. Try it on weights that come with the course,
+# `pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")`; they have seen fifteen times as many images, and their
+# default guidance is 1.15. From `"mnist"` come the same after a fine-tuning (notebook 7): two steps, and no guidance at all.
 #
 # ## How fast is that?
 #
