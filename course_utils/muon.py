@@ -56,10 +56,12 @@ class Muon(torch.optim.AdamW):
 
     def averaged_slopes(self, weights: torch.Tensor, group: dict) -> torch.Tensor:
         """The moving average of a matrix's slopes, with Nesterov's look ahead: (rows, columns)."""
-        momentum = group["betas"][0]
-        average = self.state[weights].setdefault("average", torch.zeros_like(weights))
-        average.lerp_(weights.grad, 1 - momentum)
-        return weights.grad.lerp(average, momentum).flatten(1)
+        state, momentum = self.state[weights], group["betas"][0]
+        if not state:  # by the names that AdamW looks for when it is loaded
+            state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(weights))
+        state["step"] += 1
+        state["exp_avg"].lerp_(weights.grad, 1 - momentum)
+        return weights.grad.lerp(state["exp_avg"], momentum).flatten(1)
 
 
 def orthogonalized(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
