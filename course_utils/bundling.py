@@ -51,8 +51,8 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
     """Copy what `train` or `tune` has written into the package, with a card of scores on `count` pictures.
 
     Args:
-        sampling: what to set differently for these weights, such as `guidance_scale`, from how the recipe draws, or
-            fine-tuned weights were fine-tuned.
+        sampling: how these weights draw, such as `guidance_scale`, where it is not as the recipe says, or as they were
+            fine-tuned.
 
     Raises:
         ValueError: for another sampler than the one that weights were fine-tuned through.

@@ -35,12 +35,12 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, learning_rate, betas, weight_decay=weight_decay, fused=True)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self):
         """Move all weights one step; the matrices' slopes are used up."""
         for group in self.param_groups:
             if group["matrices"]:
                 self.move_matrices(group, [weights for weights in group["params"] if weights.grad is not None])
-        return super().step(closure)  # AdamW leaves alone what has no slopes
+        super().step()  # AdamW leaves alone what has no slopes
 
     def move_matrices(self, group: dict, matrices: list[torch.Tensor]):
         """Move those matrices of a group, all of one shape, that have slopes."""

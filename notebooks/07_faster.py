@@ -233,13 +233,16 @@ table(rows)
 # the large ones. Here are those of one layer, 32 directions, before and after:
 
 # %%
+import copy
+
 from course_utils.display import show_source
 from course_utils.muon import orthogonalized
 
-learner, v_scheduler = pipes["all of it"].unet, make_scheduler("ddpm", "v_prediction")
-trainer = Trainer(learner, resized(dataset, 14), v_scheduler, STEP_OF_64)
-trainer.loss(*trainer.next_batch()).backward()
-slopes = learner.model.mid_block.resnets[0].conv1.weight.grad.flatten(1)  # (32, 288)
+learner, v_scheduler = copy.deepcopy(pipes["all of it"].unet), make_scheduler("ddpm", "v_prediction")
+trainer = Trainer(learner, resized(dataset, 14), v_scheduler, TrainingConfig.fast())
+trainer.training_step()
+layer = learner.model.mid_block.resnets[0].conv1.weight
+slopes = trainer.optimizer.state[layer]["exp_avg"].flatten(1)  # (32, 288)
 rows = []
 for name, matrix in (("the slopes", slopes), ("what Muon makes of them", orthogonalized(slopes[None])[0])):
     values = torch.linalg.svdvals(matrix)
@@ -452,8 +455,6 @@ show_source(AdversarialTrainer.discriminator_step)
 # it, by `python -m course_utils tune`. Before, after, and after the longer one, from the same noise, two steps each:
 
 # %%
-import copy
-
 from course_utils.adversarial import AdversarialConfig, fine_tune
 
 config = AdversarialConfig(max_steps=settings.train_images // 128, ema_decay=0.98)
