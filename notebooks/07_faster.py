@@ -256,7 +256,8 @@ table(rows)
 
 # %%
 show_source(orthogonalized)
-#
+
+# %% [markdown]
 # ## Rung 4: small pictures first
 #
 # Which digit has which shape can be learned at 16 x 16 pixels: a third of the pixels, and less than half the seconds. The
