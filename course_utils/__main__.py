@@ -22,15 +22,15 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 
 import torch
 
-from course_utils.adversarial import AdversarialConfig, check_fine_tuning, fine_tune
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate
-from course_utils.files import make_writable_folder, written_whole
 from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
+from course_utils.storage.files import make_writable_folder, written_whole
 from course_utils.training import OPTIMIZERS, TrainingRun, running_mean
+from course_utils.two_steps import AdversarialConfig, check_fine_tuning, fine_tune
 from course_utils.widgets import png_bytes
 
 WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"

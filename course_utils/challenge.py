@@ -1,36 +1,22 @@
-"""The FashionMNIST challenge: what a run cost, how good its clothes are, and the score card.
-
-For maintainers, to train the example for an epoch, and then measure the pars anew:
-
-    python -m course_utils train --dataset fashion_mnist --recipe course --epochs 1 --out runs/fashion-example
-    python -m course_utils.challenge
-"""
+"""The FashionMNIST challenge: what a run cost, how good its clothes are, and the score card."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from filelock import FileLock
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.data import load_dataset
 from course_utils.display import show_text, table
 from course_utils.evaluation import evaluate
-from course_utils.files import make_writable_folder, written_whole
-from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
-from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
+from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.plotting import cost_and_quality
-from course_utils.recipes import RECIPES, TRAIN_IMAGES, Recipe
-from course_utils.sampling import make_scheduler
-from course_utils.settings import Settings, course_settings
-from course_utils.training import Trainer, TrainingConfig, TrainingRun, seconds_per_step
+from course_utils.recipes import Recipe, recipe_flops
+from course_utils.settings import Settings
+from course_utils.storage.files import make_writable_folder, written_whole
+from course_utils.storage.weights import PRETRAINED_FOLDER
+from course_utils.training import TrainingRun
 
 PARS_FILE = PRETRAINED_FOLDER / "challenge-pars.json"
-EXAMPLE_FOLDER = Path("runs/fashion-example")
-FEW_STEPS = dict(sampler="ddim", num_inference_steps=50)  # its native 1000 steps would take hours
 
 
 class Challenge:
@@ -131,28 +117,6 @@ def score(name: str, pipe, images_seen: int, flops: float, seconds: float, setti
     return row | {"frechet_ratio": ratio, "class_names": pipe.class_names}
 
 
-def flops_per_image(model, size: int = 28) -> int:
-    """Floating point operations (a multiplication and an addition count as two) to train on one image.
-
-    Forward and backward are counted as they run; the optimiser, which does not grow with the images, is left out.
-    """
-    image, t, label = torch.zeros(1, 1, size, size), torch.zeros(1, dtype=torch.int64), torch.zeros(1).long()
-    # Plain attention: what the counter knows of the faster kinds differs with torch's version and the device.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        F.mse_loss(model(image, t, label), image).backward()
-    model.zero_grad()
-    return counter.get_total_flops()
-
-
-def recipe_flops(recipe: Recipe, num_images: int, images_seen: int) -> float:
-    """Floating point operations of a training, stage by stage, for the images that it really saw."""
-    flops, left, model = 0.0, images_seen, recipe.make_model()
-    for size, config in recipe.stages:
-        images = min(left, config.total_steps(num_images) * config.batch_size)
-        flops, left = flops + images * flops_per_image(model, size), left - images
-    return flops
-
-
 def beats(row: dict, par: dict) -> bool:
     """At no more cost, at least as good by both measures."""
     return (
@@ -181,56 +145,3 @@ def warning(run: TrainingRun) -> str:
         f" The loss hardly fell, from {first:.2f} to {last:.2f}: with a learning rate of {run.config.learning_rate:g} "
         "the training diverged or stood still. Try a third of it, or, if it was tiny, ten times as much."
     )
-
-
-def make_pars(settings: Settings) -> list[dict]:
-    """Measure the rows to be beaten: the example, its settings, the fast track, and the best known."""
-    dataset = load_dataset("fashion_mnist")
-    rows = [score_example(settings), score_best_known(settings)]
-    for name, recipe in par_recipes(settings).items():
-        pipe, run = recipe.train(dataset, device=settings.device)
-        rows.append(
-            score(
-                name, pipe, run.images_seen, recipe_flops(recipe, len(dataset), run.images_seen), run.seconds, settings
-            )
-        )
-    return sorted(rows, key=lambda row: row["flops"])
-
-
-def score_example(settings: Settings) -> dict:
-    """The example after an epoch, with the seconds that its steps take now."""
-    unet = ClassConditionedPipeline.from_pretrained(EXAMPLE_FOLDER).unet
-    pipe = replace(RECIPES["course"], **FEW_STEPS).make_pipeline(unet, "fashion_mnist")
-    images = json.loads((EXAMPLE_FOLDER / TRAINING_REPORT).read_text())["images_seen"]
-    flops, config = images * flops_per_image(unet), TrainingConfig(num_epochs=1)
-    row = score("the example, after 1 of its 10 epochs", pipe, images, flops, 0.0, settings)
-    trainer = Trainer(ClassConditionedUnet(), load_dataset("fashion_mnist"), make_scheduler("ddpm"), config)
-    return row | {"seconds": config.total_steps(images) * seconds_per_step(trainer)}
-
-
-def score_best_known(settings: Settings) -> dict:
-    """The bundled weights, whose training and fine-tuning both count; the discriminator's operations are left out."""
-    pipe = ClassConditionedPipeline.from_pretrained("fashion_mnist")
-    report = json.loads((PRETRAINED_FOLDER / "fashion_mnist" / TRAINING_REPORT).read_text())
-    tuning = report["tuning"]
-    flops = recipe_flops(RECIPES[report["recipe"]], TRAIN_IMAGES, report["images_seen"])
-    evaluations = tuning["steps"] + 0.5  # of the network an image: half of the images are noised and learned from, too
-    flops += tuning["images_seen"] * evaluations * flops_per_image(pipe.unet)
-    images, seconds = (report[name] + tuning[name] for name in ("images_seen", "seconds"))
-    return score("the best known", pipe, images, flops, seconds, settings)
-
-
-def par_recipes(settings: Settings) -> dict[str, Recipe]:
-    """The pars that are trained on as many images as a learner's run at this preset."""
-    example = RECIPES["course"].for_images(settings.train_images)
-    return {
-        "the example's settings, small network": replace(example, make_model=ClassConditionedUnet.fast, **FEW_STEPS),
-        "the fast track": RECIPES["fast"].for_images(settings.train_images),
-    }
-
-
-if __name__ == "__main__":
-    measured = make_pars(course_settings("laptop"))
-    with written_whole(PARS_FILE) as par_file:
-        par_file.write_text(json.dumps(measured, indent=1))
-    print(json.dumps([card_line(row) for row in measured], indent=1))

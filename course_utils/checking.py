@@ -98,7 +98,7 @@ def check_widgets() -> Iterator[str]:
 def check_data() -> Iterator[str]:
     """The data: on disk, or to be downloaded, or at least the bundled sample."""
     from course_utils.data import SOURCES, default_root, load_dataset, load_sample
-    from course_utils.files import make_writable_folder
+    from course_utils.storage.files import make_writable_folder
 
     root = Path(os.environ.get("COURSE_DATA_DIR") or default_root()).expanduser()
     for name in SOURCES:

@@ -1,13 +1,7 @@
-"""The measuring stick: a small classifier that says which class a picture shows, and describes it by 64 numbers.
+"""The measuring stick: a small classifier that says which class a picture shows, and describes it by 64 numbers."""
 
-python -m course_utils.classifier --dataset mnist --epochs 8 --out course_utils/pretrained/classifier-mnist
-"""
-
-import argparse
 import math
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -15,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from course_utils.data import load_dataset, scale_to_model
-from course_utils.loading import StrictModel, check_whole_number, quoted
-from course_utils.model import PRETRAINED_FOLDER
+from course_utils.data import scale_to_model
 from course_utils.settings import best_device
+from course_utils.storage.weights import PRETRAINED_FOLDER, StrictModel
+from course_utils.validation import check_whole_number, quoted
 
 FEATURES = 64
 
@@ -174,45 +168,3 @@ def accuracy(classifier: Classifier, dataset) -> float:
     """Share of a data set's images whose class is recognised."""
     scores = describe(classifier, scale_to_model(dataset.images))[1]
     return (scores.argmax(1) == dataset.labels).float().mean().item()
-
-
-CARD = """# Classifier of {dataset}
-
-A small convolutional network, trained by this project on the {dataset} train split (60,000 images). The course uses it to
-tell whether a drawn picture shows the class that was asked for, and takes its 64 features for the Frechet distance; the
-mean and covariance of the train split's features are stored with the weights.
-
-| | |
-|---|---|
-| accuracy on the real test split (10,000 images) | {accuracy:.2%} |
-| parameters | {parameters:,} |
-| training | {epochs} epochs, {seconds:.0f} s on {device} |
-| command | `{command}` |
-"""
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Train the classifier that judges drawn pictures.")
-    parser.add_argument("--dataset", choices=tuple(PLANS), required=True)
-    parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--out", required=True, help="folder for the weights and their card")
-    args = parser.parse_args()
-    start = time.perf_counter()
-    classifier = train_classifier(load_dataset(args.dataset), args.epochs)
-    seconds = time.perf_counter() - start
-    classifier.cpu().save_pretrained(args.out)
-    card = CARD.format(
-        dataset=args.dataset,
-        accuracy=accuracy(classifier, load_dataset(args.dataset, "test")),
-        parameters=sum(p.numel() for p in classifier.parameters()),
-        epochs=args.epochs,
-        seconds=seconds,
-        device=f"{torch.get_num_threads()} CPU cores" if best_device() == "cpu" else best_device(),
-        command=f"python -m course_utils.classifier --dataset {args.dataset} --epochs {args.epochs} --out {args.out}",
-    )
-    (Path(args.out) / "README.md").write_text(card)
-    print(card)
-
-
-if __name__ == "__main__":
-    main()

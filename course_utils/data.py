@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from course_utils.downloads import fetch, unpack, verified
-from course_utils.files import make_writable_folder, written_whole
+from course_utils.storage.downloads import fetch, unpack, verified
+from course_utils.storage.files import make_writable_folder, written_whole
 
 SAMPLE_NOTE = " (bundled sample, not real images)"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"

@@ -12,10 +12,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from course_utils.data import SOURCES
-from course_utils.files import make_writable_folder
-from course_utils.loading import check_settings, in_one_line, quoted, read_settings
-from course_utils.model import PRETRAINED_FOLDER, ClassConditionedUnet
+from course_utils.model import ClassConditionedUnet
 from course_utils.sampling import SCHEDULERS, check_sampling, sample
+from course_utils.storage.files import make_writable_folder
+from course_utils.storage.weights import PRETRAINED_FOLDER, check_settings, read_settings
+from course_utils.validation import in_one_line, quoted
 
 BUNDLED_WEIGHTS = ("mnist", "mnist-concat", "fashion_mnist", "mnist-untuned")
 TRAINING_REPORT = "training.json"

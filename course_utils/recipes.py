@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from course_utils.data import ImageDataset
-from course_utils.model import ClassConditionedUnet
+from course_utils.model import ClassConditionedUnet, flops_per_image
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
 from course_utils.training import TrainingConfig, TrainingRun, train
@@ -84,6 +84,15 @@ class Recipe:
         return ClassConditionedPipeline(
             model, scheduler, dataset, self.num_inference_steps, self.guidance_scale, self.guidance_start
         )
+
+
+def recipe_flops(recipe: Recipe, num_images: int, images_seen: int) -> float:
+    """Floating point operations of a training, stage by stage, for the images that it really saw."""
+    flops, left, model = 0.0, images_seen, recipe.make_model()
+    for size, config in recipe.stages:
+        images = min(left, config.total_steps(num_images) * config.batch_size)
+        flops, left = flops + images * flops_per_image(model, size), left - images
+    return flops
 
 
 def with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:

@@ -7,8 +7,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from tqdm import tqdm
 
-from course_utils.loading import check_whole_number, quoted
 from course_utils.model import check_class_labels
+from course_utils.validation import check_whole_number, is_number, quoted
 
 COSINE_SCHEDULE = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
 # "trailing" starts at the noisiest timestep however few the steps; thresholding is these solvers' way to clip.
@@ -183,7 +183,3 @@ def check_sampling(noise_scheduler, num_inference_steps, guidance_scale, guidanc
     if not is_number(guidance_start) or not 0 <= guidance_start <= 1:
         raise ValueError(f"guidance_start is {quoted(guidance_start)}, expected a share of the steps from 0 to 1.")
     check_whole_number("batch_size", batch_size, 1, LARGEST_BATCH)
-
-
-def is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -15,10 +15,10 @@ from diffusers.training_utils import EMAModel
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import scale_to_model
 from course_utils.muon import Muon
 from course_utils.processes import OneProcess, launched_processes
+from course_utils.storage.checkpoints import CheckpointFolder
 
 OPTIMIZERS = ("adamw", "muon")
 RUNNING_MEAN_STEPS = 100

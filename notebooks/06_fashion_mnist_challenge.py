@@ -133,7 +133,7 @@ exercises.training_flops.check(training_flops)
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils.challenge import flops_per_image
+from course_utils.model import flops_per_image
 from course_utils.display import table
 from course_utils.model import ClassConditionedUnet
 
@@ -228,7 +228,7 @@ print(f"{accuracy(load_classifier('fashion_mnist'), test_split):.1%} of {len(tes
 # settings** (Adam at 1e-3, batches of 128, noise prediction, no guidance) on the small network, for as many images as a
 # run of yours sees at the `laptop` preset; the **fast track** of notebook 3, for as many; and the **best known**, the
 # weights that come with the course, trained and fine-tuned for two hours. The first two draw in 50 steps, the others in a
-# few. All were measured on two CPU cores, by `python -m course_utils.challenge`; the best known's training shared them with
+# few. All were measured on two CPU cores, by `python -m tools.pars`; the best known's training shared them with
 # other work.
 
 # %%

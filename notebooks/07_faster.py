@@ -112,7 +112,7 @@ print(f"the example: {1000 * example:.1f} ms an image, {in_time_units(EXAMPLE_IM
 # heads of only eight numbers. Those are few multiplications, and awkward ones.
 
 # %%
-from course_utils.challenge import flops_per_image
+from course_utils.model import flops_per_image
 from course_utils.display import table
 
 networks = {
@@ -440,7 +440,7 @@ table(rows)
 # that beside it.
 
 # %%
-from course_utils.adversarial import AdversarialTrainer
+from course_utils.two_steps import AdversarialTrainer
 
 show_source(AdversarialTrainer.training_step)
 
@@ -456,7 +456,7 @@ show_source(AdversarialTrainer.discriminator_step)
 # it, by `python -m course_utils tune`. Before, after, and after the longer one, from the same noise, two steps each:
 
 # %%
-from course_utils.adversarial import AdversarialConfig, fine_tune
+from course_utils.two_steps import AdversarialConfig, fine_tune
 
 config = AdversarialConfig(max_steps=settings.train_images // 128, ema_decay=0.98)
 learner = ClassConditionedPipeline(copy.deepcopy(fast_pipe.unet), fast_pipe.scheduler, "mnist")

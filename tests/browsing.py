@@ -126,7 +126,7 @@ def jupyter_server(folder: Path):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options]
     environment = os.environ | {"COURSE_PRESET": "smoke", "JUPYTER_CONFIG_DIR": str(folder / "config")}
     environment["OMP_NUM_THREADS"] = "1"  # kernels that compute at once with two threads each wait for each other
-    with open(folder / "server.log", "w") as log:
+    with open(folder / "server.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         address = f"http://127.0.0.1:{port}"
         try:
@@ -143,9 +143,9 @@ def wait_for_server(address: str, server, log: Path):
             urllib.request.urlopen(f"{address}/api", timeout=2)
             return
         except OSError:
-            assert server.poll() is None, log.read_text()
+            assert server.poll() is None, log.read_text(encoding="utf-8")
             time.sleep(0.5)
-    pytest.fail(f"JupyterLab does not answer: {log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab does not answer: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 def new_page(browser, viewport: dict = DESKTOP):

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-from course_utils import addresses, authoring
+from tools import addresses, authoring
 
 ROOT = Path(__file__).parent.parent
 SOURCES = authoring.notebook_sources()

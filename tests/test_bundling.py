@@ -1,9 +1,9 @@
 import pytest
 
-from course_utils.bundling import tuned_pipeline
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
 from tiny import make_tiny_model
+from tools.bundling import tuned_pipeline
 
 
 def test_fine_tuned_weights_may_be_guided_otherwise_but_keep_their_sampler():

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from course_utils.challenge import Challenge, beats, flops_per_image, recipe_flops, verdict, warning
-from course_utils.model import ClassConditionedUnet
-from course_utils.recipes import RECIPES
+from course_utils.challenge import Challenge, beats, verdict, warning
+from course_utils.model import ClassConditionedUnet, flops_per_image
+from course_utils.recipes import RECIPES, recipe_flops
 from course_utils.settings import course_settings
 from course_utils.training import TrainingConfig, TrainingRun
 from tiny import make_tiny_model

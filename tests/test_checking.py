@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import addresses, checking, data
+from course_utils import checking, data
 from course_utils.__main__ import main
 from course_utils.pipeline import BUNDLED_WEIGHTS
+from tools import addresses
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,7 +4,7 @@ import warnings
 import pytest
 import torch
 
-from course_utils.checkpoints import CheckpointFolder
+from course_utils.storage.checkpoints import CheckpointFolder
 
 DAMAGED = 200  # files
 

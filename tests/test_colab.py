@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_utils import addresses, authoring
+from tools import addresses, authoring
 
 ROOT = Path(__file__).parent.parent
 ADDRESS = addresses.project_value("Repository")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import data, downloads
+from course_utils import data
 from course_utils.data import load_dataset
-from course_utils.downloads import fetch, unpack
+from course_utils.storage import downloads
+from course_utils.storage.downloads import fetch, unpack
 from mirrors import EVERY_FILE, FILES, FOLDERS, NAMES, RAW, SPLITS, identities, put_good_files
 
 # How a mirror may fail, and what the learner reads about it.

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from course_utils.files import make_writable_folder, written_whole
+from course_utils.storage.files import make_writable_folder, written_whole
 
 
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):

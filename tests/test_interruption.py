@@ -16,9 +16,9 @@ import torch
 
 from course_utils import training
 from course_utils.__main__ import main
-from course_utils.checkpoints import CheckpointFolder, read_checkpoint
 from course_utils.data import load_sample
 from course_utils.sampling import make_scheduler
+from course_utils.storage.checkpoints import CheckpointFolder, read_checkpoint
 from course_utils.training import Trainer, TrainingConfig, train
 from tiny import make_tiny_model
 from training_process import STAGES

@@ -9,7 +9,7 @@ import jupytext
 import pytest
 from markdown_it import MarkdownIt
 
-from course_utils import authoring
+from tools import authoring
 
 ROOT = Path(__file__).parent.parent
 CARDS = sorted((ROOT / "course_utils" / "pretrained").glob("*/README.md"))
@@ -19,7 +19,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *CARDS, *authoring.notebook_sources()]
 def markdown_of(page: Path) -> str:
     """The text of a page; of a notebook, its Markdown cells."""
     if page.suffix == ".md":
-        return page.read_text()
+        return page.read_text(encoding="utf-8")
     notebook = jupytext.read(page.with_suffix(".py"))
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 

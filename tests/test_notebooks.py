@@ -9,8 +9,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_utils import addresses, authoring, exercises
+from course_utils import exercises
 from course_utils.exercises.exercise import NumberExercise
+from tools import addresses, authoring
 
 NOTEBOOKS = authoring.notebook_sources()
 STUBS = {f"exercise-{exercise.name}": exercise for exercise in exercises.ALL}

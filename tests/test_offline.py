@@ -5,8 +5,8 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from course_utils import authoring
 from course_utils.data import SAMPLE_NOTE
+from tools import authoring
 
 # Prints the title of the figure that the cell before has shown.
 SHOW_TITLE = "for axes in getattr(_, 'axes', [])[:1]: print(f'title: {axes.get_title()}')"

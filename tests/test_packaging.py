@@ -71,7 +71,7 @@ def test_hooks_fetch_nothing_and_are_what_ci_runs():
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]
     entries = " ".join(hook["entry"] for hook in repositories[0]["hooks"])
-    assert "ruff check" in entries and "ruff format" in entries and "course_utils.authoring check" in entries
+    assert "ruff check" in entries and "ruff format" in entries and "tools.authoring check" in entries
 
 
 def test_bundled_weights_are_safetensors_and_small():

@@ -5,9 +5,9 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import ImageDataset
 from course_utils.sampling import make_scheduler
+from course_utils.storage.checkpoints import CheckpointFolder
 from course_utils.training import Trainer, TrainingConfig, running_mean, train
 from tiny import make_tiny_model
 

@@ -424,7 +424,11 @@ def drawing(folder: Path) -> str:
 def peak_memory() -> int:
     """The most this process has had, in MB; 0 where the system does not say. (`getrusage` may count a parent's.)"""
     status = Path("/proc/self/status")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text()).group(1)) // 1024 if status.exists() else 0
+    return (
+        int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8")).group(1)) // 1024
+        if status.exists()
+        else 0
+    )
 
 
 def try_mutants(folder: Path):

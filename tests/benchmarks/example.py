@@ -17,12 +17,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import load_dataset
 from course_utils.evaluation import evaluate
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.recipes import RECIPES
 from course_utils.sampling import make_scheduler
+from course_utils.storage.checkpoints import CheckpointFolder
 from course_utils.training import Saver, Trainer
 
 EACH_EPOCH = ("dpmsolver++", 10)

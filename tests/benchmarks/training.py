@@ -23,10 +23,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from course_utils.challenge import recipe_flops
 from course_utils.data import load_dataset
 from course_utils.evaluation import evaluate
-from course_utils.recipes import RECIPES, TRAIN_IMAGES
+from course_utils.recipes import RECIPES, TRAIN_IMAGES, recipe_flops
 from course_utils.sampling import make_scheduler
 from course_utils.training import Trainer, seconds_per_step
 

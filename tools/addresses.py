@@ -5,7 +5,7 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-from course_utils.files import written_whole
+from course_utils.storage.files import written_whole
 
 REPOSITORY_ROOT = Path(__file__).parent.parent
 GITHUB = "https://github.com/"

@@ -1,9 +1,9 @@
 """For maintainers: put trained weights into the package with their card, and draw the sample sheets.
 
-python -m course_utils.bundling weights runs/mnist-full --name mnist-untuned --steps 4 --guidance 1.15
-python -m course_utils.bundling weights runs/mnist --name mnist
-python -m course_utils.bundling weights runs/fashion_mnist --name fashion_mnist --guidance 1.3 --guidance-start 0.25
-python -m course_utils.bundling samples mnist
+python -m tools.bundling weights runs/mnist-full --name mnist-untuned --steps 4 --guidance 1.15
+python -m tools.bundling weights runs/mnist --name mnist
+python -m tools.bundling weights runs/fashion_mnist --name fashion_mnist --guidance 1.3 --guidance-start 0.25
+python -m tools.bundling samples mnist
 """
 
 import argparse
@@ -16,9 +16,9 @@ import torch
 
 from course_utils.data import SAMPLES_FOLDER, SOURCES, save_sample
 from course_utils.evaluation import evaluate
-from course_utils.model import PRETRAINED_FOLDER
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
+from course_utils.storage.weights import PRETRAINED_FOLDER
 
 SAMPLE_COUNT = 2000
 SAMPLING_SETTINGS = ("num_inference_steps", "guidance_scale", "guidance_start")

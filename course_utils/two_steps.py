@@ -11,11 +11,11 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.loading import check_whole_number
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.processes import OneProcess, launched_processes
 from course_utils.sampling import denoise, make_scheduler
 from course_utils.training import Trainer, TrainingConfig, make_optimizer, run_trainer
+from course_utils.validation import check_whole_number
 
 # What a checkpoint holds beside a `Trainer`'s.
 OPPONENT = ("discriminator", "discriminator_optimizer", "discriminator_lr_scheduler")

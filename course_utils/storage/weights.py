@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import reprlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +12,9 @@ from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
+from course_utils.validation import in_one_line, quoted
+
+PRETRAINED_FOLDER = Path(__file__).parent.parent / "pretrained"  # the weights that come with the course
 LARGEST_SETTINGS = 100_000  # bytes; ours have about one thousand
 LARGEST_HEADER = 1_000_000  # bytes; the header of the example's network has 30,000
 DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}  # as a safetensors header spells them
@@ -49,16 +51,6 @@ class StrictModel(ModelMixin, ConfigMixin):
             ) from error
         model.load_state_dict(weights, assign=True)
         return model.eval()
-
-
-def in_one_line(error) -> str:
-    """An error's message, without line breaks or its full stop, and not too long."""
-    return " ".join(str(error).split())[:300].rstrip(".")
-
-
-def quoted(value) -> str:
-    """What was found, for a sentence: on one line, and short however long or deep it is."""
-    return " ".join(reprlib.repr(value).split())
 
 
 @contextmanager
@@ -128,16 +120,6 @@ def check_settings(settings: dict, class_name: str, known):
     for name in settings:
         if name not in known and not name.startswith("_"):
             raise ValueError(f"unknown setting {quoted(name)}, expected some of {', '.join(known)}")
-
-
-def check_whole_number(name: str, value, smallest: int, largest: int):
-    """Refuse what is not an int from `smallest` to `largest`; True and False are no numbers here.
-
-    Raises:
-        ValueError: with what was found and what was expected.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
-        raise ValueError(f"{name} is {quoted(value)}, expected a whole number from {smallest} to {largest}.")
 
 
 def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,9 +1,9 @@
 """For maintainers: execute the notebooks, and check that what is committed fits together.
 
-    python -m course_utils.authoring execute [NAME ...] [--preset laptop]
-    python -m course_utils.authoring pair [NAME ...]
-    python -m course_utils.authoring check
-    python -m course_utils.authoring repository [OWNER/NAME]
+    python -m tools.authoring execute [NAME ...] [--preset laptop]
+    python -m tools.authoring pair [NAME ...]
+    python -m tools.authoring check
+    python -m tools.authoring repository [OWNER/NAME]
 
 The `.py` file of a notebook is its source; the `.ipynb` beside it is made from it.
 """
@@ -21,8 +21,10 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-from course_utils import addresses
-from course_utils.addresses import (
+from course_utils.settings import PRESETS
+from course_utils.storage.files import written_whole
+from tools import addresses
+from tools.addresses import (
     ADDRESSED_FILES,
     FIRST_LINE,
     GITHUB,
@@ -33,8 +35,6 @@ from course_utils.addresses import (
     set_repository,
     with_badge,
 )
-from course_utils.files import written_whole
-from course_utils.settings import PRESETS
 
 NOTEBOOKS_FOLDER = addresses.REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
@@ -157,7 +157,7 @@ def read_script(source: Path):
     for cell in notebook.cells:
         cell.metadata.pop("lines_to_next_cell", None)
     text = as_script(notebook)
-    if source.read_text() != text:
+    if source.read_text(encoding="utf-8") != text:
         with written_whole(source) as file:
             file.write_text(text)
     return jupytext.read(source)  # as it will be read from now on: writing may have added to its header
@@ -208,9 +208,9 @@ def problems(source: Path) -> list[str]:
     script, notebook = jupytext.read(source), nbformat.read(paired, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     found = {
-        "has no YAML header": not source.read_text().startswith("# ---\n"),
+        "has no YAML header": not source.read_text(encoding="utf-8").startswith("# ---\n"),
         "differs from its .py file": sources(script) != sources(notebook),
-        "has a .py file that Jupytext lays out otherwise": source.read_text() != as_script(notebook),
+        "has a .py file that Jupytext lays out otherwise": source.read_text(encoding="utf-8") != as_script(notebook),
         "has widget metadata, which GitHub refuses": "widgets" in notebook.metadata,
         "has a widget among its outputs, which shows nothing without a kernel": any(
             WIDGET_VIEW in output.get("data", {}) for cell in code for output in cell.outputs
@@ -277,7 +277,7 @@ def is_done(source: Path, preset: str) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m course_utils.authoring", description="Execute, check and publish the notebooks."
+        prog="python -m tools.authoring", description="Execute, check and publish the notebooks."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("execute", help="run notebooks from their .py files and store the outputs")

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 
 import torch
 
-from course_utils.files import make_writable_folder, written_whole
+from course_utils.storage.files import make_writable_folder, written_whole
 
 KEPT = 2  # should the newest be damaged, there is the one before it
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_utils.adversarial import AdversarialConfig, AdversarialTrainer, Discriminator, as_class, fine_tune
-from course_utils.checkpoints import CheckpointFolder
 from course_utils.data import ImageDataset, scale_to_model
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
+from course_utils.storage.checkpoints import CheckpointFolder
 from course_utils.training import OPTIMIZERS, Trainer
+from course_utils.two_steps import AdversarialConfig, AdversarialTrainer, Discriminator, as_class, fine_tune
 from tiny import make_tiny_model
 
 SHORT = AdversarialConfig(batch_size=20, max_steps=6)

@@ -1,0 +1,1 @@
+"""What guards files: downloads, whole-file writes, weights from strangers, checkpoints. Nothing here is about diffusion."""
