@@ -136,7 +136,7 @@ def run_tune(args):
     asked = dict(optimizer=args.optimizer, seed=args.seed)
     config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, **asked)
     before = find_weights(args.weights) / TRAINING_REPORT
-    report = json.loads(before.read_text()) if before.exists() else {}
+    report = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     dataset = load_dataset(pipe.config.dataset)
     check_fine_tuning(pipe, dataset, config)  # now, before older checkpoints are removed
     make_folders(args, checkpoints)
@@ -196,7 +196,7 @@ def save(args, pipe: ClassConditionedPipeline, run: TrainingRun, report: dict):
     out = Path(args.out)
     pipe.save_pretrained(out)
     with written_whole(out / TRAINING_REPORT) as file:
-        file.write_text(json.dumps(report))
+        file.write_text(json.dumps(report), encoding="utf-8")
     shared = f" on {run.processes} processes" if run.processes > 1 else ""
     print(
         f"{run.images_seen:,} images, {run.config.batch_size} a step{shared}, in {run.seconds:.0f} s, "

@@ -30,7 +30,7 @@ class Challenge:
 
     def __init__(self, settings: Settings, file="runs/challenge.json", pars: list[dict] | None = None):
         self.settings, self.file = settings, Path(file)
-        self.pars = json.loads(PARS_FILE.read_text()) if pars is None else pars
+        self.pars = json.loads(PARS_FILE.read_text(encoding="utf-8")) if pars is None else pars
         make_writable_folder(self.file.parent)
         self.runs()  # a damaged file is noticed now, and not after a training
 
@@ -43,7 +43,7 @@ class Challenge:
         if not self.file.exists():
             return []
         try:
-            runs = json.loads(self.file.read_text())
+            runs = json.loads(self.file.read_text(encoding="utf-8"))
             return [dict(run, name=str(run["name"]), flops=float(run["flops"])) for run in runs]
         except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
             raise ValueError(
@@ -79,7 +79,7 @@ class Challenge:
         with FileLock(f"{self.file}.lock"):
             runs = [*self.runs(), row]
             with written_whole(self.file) as file:
-                file.write_text(json.dumps(runs, indent=1))
+                file.write_text(json.dumps(runs, indent=1), encoding="utf-8")
 
     def score_card(self):
         """Pars and runs as a table, in the order of their cost."""

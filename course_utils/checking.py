@@ -39,7 +39,7 @@ def check_python() -> Iterator[str]:
 def requirements() -> list[str]:
     """What the course needs, as requirements.txt has it; of a package without that file, what its notebooks import."""
     if REQUIREMENTS.is_file():
-        lines = REQUIREMENTS.read_text().splitlines()
+        lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
         return [line for line in lines if line and not line.startswith("#")]
     installed = [line for line in importlib.metadata.requires(PACKAGE) or () if "extra ==" not in line]
     return [line for line in installed if package_name(line) not in ONLY_IN_A_CLONE]

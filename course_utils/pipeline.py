@@ -211,7 +211,7 @@ def bundled_losses(name: str) -> list[float]:
         raise FileNotFoundError(
             f"there are no bundled weights called {name!r}: expected one of {', '.join(map(repr, BUNDLED_WEIGHTS))}."
         )
-    return json.loads((PRETRAINED_FOLDER / name / TRAINING_REPORT).read_text())["losses"]
+    return json.loads((PRETRAINED_FOLDER / name / TRAINING_REPORT).read_text(encoding="utf-8"))["losses"]
 
 
 def load_scheduler(file: Path):

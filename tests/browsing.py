@@ -108,9 +108,9 @@ def copy_of_the_course(folder: Path):
         # with times of its own, as a clone has them: Jupytext minds which of a pair is the newer
         shutil.copytree(ROOT / part, folder / part, ignore=ignored, copy_function=shutil.copy)
     for path in folder.glob("notebooks/03_training_and_sampling.*"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert text.count("train_here = True") == 1
-        path.write_text(text.replace("train_here = True", "train_here = False"))
+        path.write_text(text.replace("train_here = True", "train_here = False"), encoding="utf-8")
 
 
 @contextmanager

@@ -45,9 +45,9 @@ def test_the_committed_course_is_in_order():
 
 
 def test_publishing_under_the_same_name_changes_nothing(course):
-    before = {path: path.read_text() for path in course.rglob("*") if path.is_file()}
+    before = {path: path.read_text(encoding="utf-8") for path in course.rglob("*") if path.is_file()}
     assert authoring.main(["repository", addresses.repository()]) == 0
-    assert {path: path.read_text() for path in course.rglob("*") if path.is_file()} == before
+    assert {path: path.read_text(encoding="utf-8") for path in course.rglob("*") if path.is_file()} == before
 
 
 def test_publishing_elsewhere_rewrites_every_address_and_keeps_outputs(course):
@@ -56,17 +56,18 @@ def test_publishing_elsewhere_rewrites_every_address_and_keeps_outputs(course):
     assert authoring.differences() == []
     assert outputs(course / "notebooks") == made
     for path in course.rglob("*.*"):
-        assert earlier not in path.read_text(), path
+        assert earlier not in path.read_text(encoding="utf-8"), path
     for source in SOURCES:
         for path in (course / "notebooks" / source.name, course / "notebooks" / f"{source.stem}.ipynb"):
             assert (
                 f"colab.research.google.com/github/ada/my-course/blob/main/notebooks/{source.stem}.ipynb"
-                in path.read_text()
+                in path.read_text(encoding="utf-8")
             )
-            assert "https://github.com/ada/my-course" in path.read_text()
-    assert "https://github.com/ada/my-course" in (course / "README.md").read_text()
+            assert "https://github.com/ada/my-course" in path.read_text(encoding="utf-8")
+    assert "https://github.com/ada/my-course" in (course / "README.md").read_text(encoding="utf-8")
     assert (
-        yaml.safe_load((course / "CITATION.cff").read_text())["repository-code"] == "https://github.com/ada/my-course"
+        yaml.safe_load((course / "CITATION.cff").read_text(encoding="utf-8"))["repository-code"]
+        == "https://github.com/ada/my-course"
     )
 
 
@@ -81,48 +82,53 @@ def test_stale_outputs_do_not_become_fresh(course):
 def test_a_notebook_without_badge_and_outputs_gets_a_badge(course):
     source = course / "notebooks" / "01_data.py"
     source.with_suffix(".ipynb").unlink()
-    source.write_text(source.read_text().replace(f"# {addresses.badge('01_data')}\n#\n", ""))
-    assert "colab-badge" not in source.read_text()
+    source.write_text(
+        source.read_text(encoding="utf-8").replace(f"# {addresses.badge('01_data')}\n#\n", ""), encoding="utf-8"
+    )
+    assert "colab-badge" not in source.read_text(encoding="utf-8")
     authoring.main(["repository", "ada/my-course"])
-    assert source.read_text().count("colab-badge") == 1
+    assert source.read_text(encoding="utf-8").count("colab-badge") == 1
     assert authoring.differences() == ["01_data.ipynb is missing."]
 
 
 def test_a_layout_with_which_jupyterlab_refuses_the_pair_is_noticed_and_mended(course):
     source = course / "notebooks" / "05_one_hot.py"
-    text = source.read_text()
+    text = source.read_text(encoding="utf-8")
     assert text.count("\nsettings\n\n\n# %% ") == 1
-    source.write_text(text.replace("\nsettings\n\n\n# %% ", "\nsettings\n\n# %% "))
+    source.write_text(text.replace("\nsettings\n\n\n# %% ", "\nsettings\n\n# %% "), encoding="utf-8")
     assert authoring.differences() == ["05_one_hot has a .py file that Jupytext lays out otherwise."]
     authoring.main(["pair", "05_one_hot"])
-    assert authoring.differences() == [] and source.read_text() == text
+    assert authoring.differences() == [] and source.read_text(encoding="utf-8") == text
 
 
 def test_a_new_version_reaches_first_cells_and_citation(course):
     project = course / "pyproject.toml"
     project.write_text(
-        project.read_text().replace(f'version = "{addresses.project_value("version")}"', 'version = "7.8.9"')
+        project.read_text(encoding="utf-8").replace(
+            f'version = "{addresses.project_value("version")}"', 'version = "7.8.9"'
+        ),
+        encoding="utf-8",
     )
     assert len(authoring.differences()) == 1 + len(SOURCES)
     authoring.main(["repository", addresses.repository()])
     assert authoring.differences() == []
-    assert '"v7.8.9"' in (course / "notebooks" / "01_data.py").read_text()
-    assert yaml.safe_load((course / "CITATION.cff").read_text())["version"] == "7.8.9"
+    assert '"v7.8.9"' in (course / "notebooks" / "01_data.py").read_text(encoding="utf-8")
+    assert yaml.safe_load((course / "CITATION.cff").read_text(encoding="utf-8"))["version"] == "7.8.9"
 
 
 @pytest.mark.parametrize("name", ["README.md", "CITATION.cff", "notebooks/01_data.py"])
 def test_an_address_that_differs_is_found(course, name):
-    text = (course / name).read_text()
-    (course / name).write_text(text.replace(addresses.repository(), "someone/else"))
+    text = (course / name).read_text(encoding="utf-8")
+    (course / name).write_text(text.replace(addresses.repository(), "someone/else"), encoding="utf-8")
     assert any(problem.startswith(Path(name).stem) for problem in authoring.differences())
 
 
 @pytest.mark.parametrize("name", ["foo", "a/b/c", "https://github.com/a/b", "/b", "a/", "a b/c", "-a/b", ""])
 def test_a_bad_name_is_one_sentence_and_changes_nothing(course, capsys, name):
-    before = (course / "pyproject.toml").read_text()
+    before = (course / "pyproject.toml").read_text(encoding="utf-8")
     error = refused(["repository", "--", name], capsys)
     assert error.startswith("error: ") and "OWNER/NAME" in error and "\n" not in error
-    assert (course / "pyproject.toml").read_text() == before
+    assert (course / "pyproject.toml").read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize(
@@ -176,7 +182,7 @@ def test_execute_skips_what_is_fresh(executed, course, capsys):
 
 def test_execute_runs_what_is_stale_and_goes_on_from_there(executed, course):
     source = course / "notebooks" / "02_conditioned_unet.py"
-    source.write_text(source.read_text() + "\n# %%\n6 * 7\n")
+    source.write_text(source.read_text(encoding="utf-8") + "\n# %%\n6 * 7\n", encoding="utf-8")
     (course / "notebooks" / "03_training_and_sampling.ipynb").unlink()
     authoring.main(["execute"])
     assert executed == ["02_conditioned_unet", "03_training_and_sampling"]
@@ -193,6 +199,6 @@ def test_execute_at_another_preset_runs_all(executed, course):
 
 
 def test_citation_has_what_the_format_asks_for():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["version"] == addresses.project_value("version")

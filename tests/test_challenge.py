@@ -54,12 +54,12 @@ def test_a_run_that_breaks_down_is_explained_and_loses_no_earlier_one(challenge,
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"name": 1}', '[{"name": "x"}]', "\0\1"])
 def test_a_damaged_file_is_refused_before_training_and_left_as_it_is(challenge, text):
-    challenge.file.write_text(text)
+    challenge.file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="move it elsewhere"):
         Challenge(challenge.settings, challenge.file)
     with pytest.raises(ValueError, match="move it elsewhere"):
         challenge.keep(ROW)
-    assert challenge.file.read_text() == text
+    assert challenge.file.read_text(encoding="utf-8") == text
 
 
 def test_two_notebooks_on_one_file_lose_no_run(challenge):

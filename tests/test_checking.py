@@ -57,7 +57,7 @@ def test_the_requirements_are_those_of_the_file_or_of_the_installed_package(monk
 
 
 def test_the_second_paragraph_of_the_requirements_is_for_a_clone():
-    _, second = (ROOT / "requirements.txt").read_text().split("\n\n")
+    _, second = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n\n")
     names = [checking.package_name(line) for line in second.splitlines() if not line.startswith("#")]
     assert tuple(names) == checking.ONLY_IN_A_CLONE
 
@@ -124,7 +124,7 @@ def test_without_a_network_the_bundled_sample_is_named(monkeypatch, tmp_path):
 
 
 def test_a_data_folder_that_cannot_be_written_to_fails(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "file"))
     [(is_well, sentence)] = found_by(checking.check_data)
     assert not is_well and "cannot write to" in sentence
@@ -140,10 +140,10 @@ def test_weights_that_do_not_load_fail(monkeypatch, tmp_path):
 @pytest.mark.parametrize("broken", [("torch",), ("diffusers",), ("packaging",), ("torch", "diffusers", "numpy")])
 def test_it_says_so_where_packages_cannot_be_imported(tmp_path, broken):
     for name in broken:
-        (tmp_path / f"{name}.py").write_text("raise ImportError('libcuda is\\nnot there')")
+        (tmp_path / f"{name}.py").write_text("raise ImportError('libcuda is\\nnot there')", encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "course_utils", "check"],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, encoding="utf-8"
     )  # fmt: skip
     assert run.returncode == 1 and "Traceback" not in run.stderr
     lines = run.stdout.splitlines()
@@ -155,7 +155,9 @@ def test_it_says_so_where_packages_cannot_be_imported(tmp_path, broken):
 
 def test_readme_shows_what_it_prints():
     """The lines of README's example, but for versions, folders and times, are those of a good setup."""
-    shown = re.search(r"## Check your setup.+?```\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    shown = re.search(
+        r"## Check your setup.+?```\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    ).group(1)
     names = [line.split()[1] for line in shown.splitlines()]
     assert all(line.startswith("OK    ") for line in shown.splitlines())
     assert [re.split("[<>=]", requirement)[0] for requirement in checking.requirements()] == names[

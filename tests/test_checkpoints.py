@@ -29,7 +29,7 @@ def test_the_last_two_are_kept(tmp_path):
 def test_what_a_killed_write_left_behind_is_removed_and_nothing_else(tmp_path):
     CheckpointFolder(tmp_path).write(1, state(1))
     (tmp_path / "checkpoint-000002.pt.partial").write_bytes(b"half")
-    (tmp_path / "notes.partial").write_text("mine")
+    (tmp_path / "notes.partial").write_text("mine", encoding="utf-8")
     CheckpointFolder(tmp_path)
     assert names(tmp_path) == ["checkpoint-000001.pt", "notes.partial"]
 

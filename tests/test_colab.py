@@ -31,7 +31,7 @@ print(ipywidgets.__version__, ipykernel.__version__, IPython.__version__, matplo
 def pip_install(*arguments):
     """Install into a folder; without a network a learner's run skips, and CI's fails."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *arguments]
-    run = subprocess.run(pip, capture_output=True, text=True)
+    run = subprocess.run(pip, capture_output=True, text=True, encoding="utf-8")
     if run.returncode and not os.environ.get("CI"):
         pytest.skip(f"pip could not install {arguments[-1]}: is there a network?")
     assert run.returncode == 0, run.stderr
@@ -66,12 +66,14 @@ def colab(published, tmp_path_factory):
     venv.create(home, with_pip=True)
     pip_install("--target", str(overlay), *COLAB_STACK)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(home)}))
-    (site / "outside.pth").write_text(f"{overlay}\n{sysconfig.get_path('purelib')}\n")
+    (site / "outside.pth").write_text(f"{overlay}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     python = next(home.glob("[bS]*/python*"))  # bin/python, or Scripts/python.exe
     kernel = home / "share" / "jupyter" / "kernels" / "colab"
     kernel.mkdir(parents=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(json.dumps(dict(argv=argv, display_name="Colab", language="python")))
+    (kernel / "kernel.json").write_text(
+        json.dumps(dict(argv=argv, display_name="Colab", language="python")), encoding="utf-8"
+    )
     environment = os.environ | dict(PYTHONPATH="", COURSE_PRESET="smoke", COURSE_REPOSITORY=published.as_uri())
     return SimpleNamespace(python=python, kernels=home / "share" / "jupyter", site=site, environment=environment)
 
@@ -112,7 +114,12 @@ def test_notebooks_reach_their_picture_and_the_slider_on_colab(colab, run_alone)
 def test_bundled_files_come_with_the_package(colab, tmp_path):
     cell = authoring.first_cell() + "\nimport course_utils\nprint(course_utils.__file__)"
     run = subprocess.run(
-        [colab.python, "-c", cell], cwd=tmp_path, env=colab.environment, capture_output=True, text=True
+        [colab.python, "-c", cell],
+        cwd=tmp_path,
+        env=colab.environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert run.returncode == 0, run.stderr
     course = Path(run.stdout.strip()).parent
@@ -202,11 +209,16 @@ def test_in_the_repository_nothing_is_installed(tmp_path):
     cell = authoring.first_cell() + "\nimport course_utils\nprint(course_utils.__file__)"
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
     run = subprocess.run(
-        [sys.executable, "-c", cell], cwd=ROOT / "notebooks", env=environment, capture_output=True, text=True
+        [sys.executable, "-c", cell],
+        cwd=ROOT / "notebooks",
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert Path(run.stdout.strip()).parent == ROOT / "course_utils", run.stderr
 
 
 @pytest.mark.parametrize("source", authoring.notebook_sources(), ids=lambda path: path.stem)
 def test_readme_has_the_badge_of_every_notebook(source):
-    assert addresses.badge(source.stem) in (ROOT / "README.md").read_text()
+    assert addresses.badge(source.stem) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ def folder_in_place(path, name):
 
 def full_folder_in_place(path, name):
     folder_in_place(path, name)
-    (path / "thesis.txt").write_text("years of work")
+    (path / "thesis.txt").write_text("years of work", encoding="utf-8")
 
 
 def truncated_archive(path, name):
@@ -119,7 +119,7 @@ def test_a_folder_that_holds_something_is_named_and_kept(use_mirrors, web_server
     full_folder_in_place(path, name)
     with pytest.warns(UserWarning, match=f"{file} is a folder that holds something.*move it away.*bundled sample"):
         assert load_dataset(name, SPLITS[file]).is_sample
-    assert (path / "thesis.txt").read_text() == "years of work" and web_server.requests == []
+    assert (path / "thesis.txt").read_text(encoding="utf-8") == "years of work" and web_server.requests == []
 
 
 @every_file
@@ -243,12 +243,12 @@ def test_an_unwritable_folder(use_mirrors, unprivileged, mode):
 
 
 def test_a_file_where_the_folder_should_be(use_mirrors, tmp_path):
-    (tmp_path / "file").write_text("a file where a folder should be")
+    (tmp_path / "file").write_text("a file where a folder should be", encoding="utf-8")
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match="^cannot write to .*name a folder that you may write to.$") as error:
             load_dataset("mnist", root=root)
         assert "\n" not in str(error.value)
-    assert (tmp_path / "file").read_text() == "a file where a folder should be"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "a file where a folder should be"
 
 
 def test_unknown_names():

@@ -35,7 +35,9 @@ class TrainingServer:
 
     def __init__(self):
         command = [sys.executable, str(Path(__file__).with_name("training_server.py"))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         assert self.process.stdout.readline() == "ready\n"
 
     def train(self, folder: Path, **options) -> int:
@@ -214,7 +216,9 @@ def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsy
     assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
     whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
-    reports = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "parts")]
+    reports = [
+        json.loads((tmp_path / name / "training.json").read_text(encoding="utf-8")) for name in ("whole", "parts")
+    ]
     assert reports[0]["losses"] == reports[1]["losses"] and len(reports[0]["losses"]) == 4
 
 
@@ -258,7 +262,7 @@ def test_a_disk_that_fills_up_costs_the_checkpoint_but_not_the_training(stripes,
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_training(stripes, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setattr(Trainer, "training_step", lambda self: pytest.fail("trained before the folder was tried"))
     with pytest.raises(OSError, match="name a folder that you may write to") as refusal:
         train_stripes(stripes, tmp_path / "file" / "checkpoints")

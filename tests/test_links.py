@@ -107,8 +107,8 @@ def test_pictures_have_words(page):
 def test_pages_and_links_are_found():
     links = {page.name: links_of(markdown_of(page)) for page in PAGES}
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "01_data.py"} <= set(links)
-    assert "notebooks/01_data.ipynb" in links_of((ROOT / "README.md").read_text())
-    assert "notebooks/images/slider.gif" in links_of((ROOT / "README.md").read_text())
+    assert "notebooks/01_data.ipynb" in links_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert "notebooks/images/slider.gif" in links_of((ROOT / "README.md").read_text(encoding="utf-8"))
     assert "01_data.ipynb" in links["02_conditioned_unet.py"] and "README.md#start" in links["CONTRIBUTING.md"]
 
 
@@ -134,12 +134,14 @@ def test_pages_and_links_are_found():
 )
 def test_a_broken_link_is_found(tmp_path, text, broken):
     (tmp_path / "course").mkdir()
-    (tmp_path / "outside.md").write_text("")
-    (tmp_path / "course" / "there.md").write_text("# A heading, with `code`\n\n# A heading, with `code`\n")
-    (tmp_path / "course" / "one.py").write_text("# %% [markdown]\n# # A Title\n")
-    (tmp_path / "course" / "one.ipynb").write_text("")
+    (tmp_path / "outside.md").write_text("", encoding="utf-8")
+    (tmp_path / "course" / "there.md").write_text(
+        "# A heading, with `code`\n\n# A heading, with `code`\n", encoding="utf-8"
+    )
+    (tmp_path / "course" / "one.py").write_text("# %% [markdown]\n# # A Title\n", encoding="utf-8")
+    (tmp_path / "course" / "one.ipynb").write_text("", encoding="utf-8")
     page = tmp_path / "course" / "page.md"
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
     assert broken_links(page, tmp_path / "course") == broken
 
 

@@ -20,7 +20,7 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
     out = tmp_path / "weights"
     assert main(["train", "--preset", "smoke", "--out", str(out)]) == 0
     assert "256 images" in capsys.readouterr().out
-    report = json.loads((out / "training.json").read_text())
+    report = json.loads((out / "training.json").read_text(encoding="utf-8"))
     assert report["images_seen"] == 256 and len(report["losses"]) == 4 and report["recipe"] == "fast"
     assert ClassConditionedPipeline.from_pretrained(out).config.dataset == "mnist"
 
@@ -34,8 +34,8 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
     tuned = tmp_path / "tuned"
     command = ["tune", "--weights", str(out), "--steps", "3", "--batches", "2", "--optimizer", "muon"]
     assert main([*command, "--out", str(tuned)]) == 0
-    assert json.loads((tuned / "training.json").read_text()).items() >= report.items()
-    tuning = json.loads((tuned / "training.json").read_text())["tuning"]
+    assert json.loads((tuned / "training.json").read_text(encoding="utf-8")).items() >= report.items()
+    tuning = json.loads((tuned / "training.json").read_text(encoding="utf-8"))["tuning"]
     assert (tuning["weights"], tuning["optimizer"], tuning["images_seen"]) == (str(out), "muon", 64)
     assert len(tuning["losses"]) == 2
     config = ClassConditionedPipeline.from_pretrained(tuned).config
@@ -69,7 +69,7 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and words in error and "\n" not in error
@@ -80,10 +80,10 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, 
 def test_a_refused_fine_tuning_leaves_older_checkpoints_alone(tmp_path, monkeypatch, sample_data, arguments):
     monkeypatch.chdir(tmp_path)
     ClassConditionedPipeline.from_pretrained("mnist").save_pretrained("damaged")
-    (tmp_path / "damaged" / "training.json").write_text("{")
+    (tmp_path / "damaged" / "training.json").write_text("{", encoding="utf-8")
     checkpoint = tmp_path / "out" / "checkpoints" / "checkpoint-000100.pt"
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_text("hours of work")
+    checkpoint.write_text("hours of work", encoding="utf-8")
     assert main(["tune", *arguments, "--batches", "1", "--out", "out"]) == 2
     assert checkpoint.exists()
 

@@ -164,14 +164,14 @@ def test_truncated_weights(tmp_path, tiny_model, kept):
 )
 def test_damaged_or_unfitting_config(tmp_path, tiny_model, text):
     tiny_model.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         ClassConditionedUnet.from_pretrained(tmp_path)
 
 
 def test_config_says_what_the_network_is(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["conditioning"] == "embedding" and config["unconditional"] is True
 
 

@@ -33,7 +33,7 @@ def test_notebook_is_in_order(source):
 
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_plain_python_and_holds_no_model_or_loop(source):
-    tree = ast.parse(source.read_text())
+    tree = ast.parse(source.read_text(encoding="utf-8"))
     classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     calls = [
         node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
@@ -131,7 +131,7 @@ def pair(tmp_path):
         f"# %%\n{authoring.first_cell()}\n",
         "# %%\nprint(6 * 7)\n",
     ]
-    source.write_text(HEADER + "\n".join(cells))
+    source.write_text(HEADER + "\n".join(cells), encoding="utf-8")
     authoring.execute(source, "smoke")
 
     def change(edit):
@@ -144,10 +144,10 @@ def pair(tmp_path):
 
 def test_execute_makes_a_notebook_in_order_and_changes_nothing_the_second_time(pair):
     assert authoring.problems(pair.source) == []
-    first = pair.source.with_suffix(".ipynb").read_text()
+    first = pair.source.with_suffix(".ipynb").read_text(encoding="utf-8")
     assert "42" in first
     authoring.execute(pair.source, "smoke")
-    assert pair.source.with_suffix(".ipynb").read_text() == first
+    assert pair.source.with_suffix(".ipynb").read_text(encoding="utf-8") == first
 
 
 def drift(notebook):
@@ -203,7 +203,7 @@ def test_what_is_wrong_is_found(pair, edit, found):
 
 
 def test_missing_header_and_first_cell_are_found(pair):
-    pair.source.write_text("# %%\nprint(1)\n")
+    pair.source.write_text("# %%\nprint(1)\n", encoding="utf-8")
     authoring_problems = " ".join(authoring.problems(pair.source))
     assert "YAML header" in authoring_problems and "differs" in authoring_problems
     pair.change(lambda notebook: notebook.cells.pop(1))
@@ -211,14 +211,16 @@ def test_missing_header_and_first_cell_are_found(pair):
 
 
 def test_pair_takes_new_prose_and_keeps_the_outputs(pair):
-    pair.source.write_text(pair.source.read_text().replace("# Title", "# A better title"))
+    pair.source.write_text(
+        pair.source.read_text(encoding="utf-8").replace("# Title", "# A better title"), encoding="utf-8"
+    )
     assert "differs" in " ".join(authoring.problems(pair.source))
     authoring.pair(pair.source)
     assert authoring.problems(pair.source) == []
 
 
 def test_pair_drops_the_output_of_changed_code_and_check_says_so(pair):
-    pair.source.write_text(pair.source.read_text().replace("6 * 7", "6 * 8"))
+    pair.source.write_text(pair.source.read_text(encoding="utf-8").replace("6 * 7", "6 * 8"), encoding="utf-8")
     authoring.pair(pair.source)
     assert "42" not in "".join(
         str(cell.get("outputs")) for cell in nbformat.read(pair.source.with_suffix(".ipynb"), 4).cells
@@ -247,11 +249,11 @@ def test_an_unknown_name_is_refused(capsys):
 
 
 def test_a_failing_notebook_leaves_the_earlier_one(pair):
-    before = pair.source.with_suffix(".ipynb").read_text()
-    pair.source.write_text(pair.source.read_text().replace("6 * 7", "6 / 0"))
+    before = pair.source.with_suffix(".ipynb").read_text(encoding="utf-8")
+    pair.source.write_text(pair.source.read_text(encoding="utf-8").replace("6 * 7", "6 / 0"), encoding="utf-8")
     with pytest.raises(Exception, match="ZeroDivisionError"):
         authoring.execute(pair.source, "smoke")
-    assert pair.source.with_suffix(".ipynb").read_text() == before
+    assert pair.source.with_suffix(".ipynb").read_text(encoding="utf-8") == before
 
 
 def test_normalise_keeps_pictures_and_the_end_of_progress_bars():

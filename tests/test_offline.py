@@ -42,5 +42,5 @@ def test_without_a_network_the_titles_say_that_images_are_not_real(name, tmp_pat
 
 @pytest.mark.parametrize("source", authoring.notebook_sources(), ids=lambda path: path.stem)
 def test_a_notebook_that_loads_a_data_set_says_what_it_shows(source):
-    text = source.read_text()
+    text = source.read_text(encoding="utf-8")
     assert "load_dataset(" not in text or ".note}" in text or "dataset_grid(" in text

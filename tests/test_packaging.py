@@ -13,12 +13,18 @@ CONDA_NAMES = {"torch": "pytorch"}
 
 def requirements() -> dict[str, str]:
     """Each required package and its versions, as requirements.txt has them."""
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     return dict(re.fullmatch(r"([\w-]+)(\S*)", line).groups() for line in lines)
 
 
 def test_conda_environment_asks_for_the_same():
-    lines = re.findall(r"^  - (\S+)$", (ROOT / "environment.yml").read_text().split("dependencies:")[1], re.MULTILINE)
+    lines = re.findall(
+        r"^  - (\S+)$", (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:")[1], re.MULTILINE
+    )
     conda = dict(re.fullmatch(r"([\w-]+)(\S*)", line).groups() for line in lines)
     assert conda.pop("python") == ">=3.10"
     assert conda == {CONDA_NAMES.get(name, name): versions for name, versions in requirements().items()}
@@ -35,29 +41,33 @@ def test_nothing_is_imported_that_is_not_required():
     standard = {"pil": "pillow", "ipython": "jupyterlab", "traitlets": "ipywidgets", "nbformat": "nbclient"}
     imported = set()
     for path in (ROOT / "course_utils").glob("*.py"):
-        imported |= set(re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+        imported |= set(re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
     others = {name.lower() for name in imported} - set(sys.stdlib_module_names) - {"course_utils"}
     assert {standard.get(name, name) for name in others} <= set(requirements())
 
 
 def test_the_floors_that_are_tested_are_those_of_the_requirements():
-    script = (ROOT / ".ci" / "floors").read_text()
+    script = (ROOT / ".ci" / "floors").read_text(encoding="utf-8")
     derive = re.search(r"^(grep .+ requirements.txt .+) > ", script, re.MULTILINE).group(1)
-    pins = subprocess.run(["bash", "-c", derive], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pins = subprocess.run(
+        ["bash", "-c", derive], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.split()
     floors = {name: re.search(r">=([\d.]+)", versions).group(1) for name, versions in requirements().items()}
     assert pins == [f"{name}=={floor}" for name, floor in floors.items()]
-    assert "- run: .ci/floors" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert "- run: .ci/floors" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
 
 
 def test_a_dev_container_sets_itself_up_as_readme_says():
-    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert f"{container['postCreateCommand']} && .venv/bin/jupyter lab" in (ROOT / "README.md").read_text()
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert f"{container['postCreateCommand']} && .venv/bin/jupyter lab" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert container["image"].startswith("python:3.")
 
 
 def test_windows_gets_the_same_commands():
     """README's commands for PowerShell are those for other systems, but for the folder, the slashes and the `&&`."""
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in re.findall(r"```bash\n(python3 -m venv .+)\n", readme):
         windows = (
             command.replace("python3 -m venv", "py -m venv")
@@ -68,7 +78,7 @@ def test_windows_gets_the_same_commands():
 
 
 def test_hooks_fetch_nothing_and_are_what_ci_runs():
-    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]
     entries = " ".join(hook["entry"] for hook in repositories[0]["hooks"])
     assert "ruff check" in entries and "ruff format" in entries and "tools.authoring check" in entries
@@ -82,7 +92,7 @@ def test_bundled_weights_are_safetensors_and_small():
 
 def test_readmes_animation_moves_and_is_small():
     path = ROOT / "notebooks" / "images" / "slider.gif"
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f'<img src="{path.relative_to(ROOT)}"' in readme.split("## Start")[0]
     assert path.stat().st_size < 2_000_000
     with Image.open(path) as animation:

@@ -38,9 +38,9 @@ def test_defaults_travel_with_the_weights(tiny_pipe, tmp_path):
 
 def test_weights_saved_before_guidance_could_start_late_are_guided_from_the_start(tiny_pipe, tmp_path):
     tiny_pipe.save_pretrained(tmp_path)
-    index = json.loads((tmp_path / "model_index.json").read_text())
+    index = json.loads((tmp_path / "model_index.json").read_text(encoding="utf-8"))
     assert index.pop("guidance_start") == 0.0
-    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     again = ClassConditionedPipeline.from_pretrained(tmp_path)
     pictures = [pipe([3], generator=seeded(), output_type="np").images for pipe in (tiny_pipe, again)]
     np.testing.assert_array_equal(*pictures)
@@ -95,7 +95,7 @@ def test_folder_without_weights(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_damaged_settings(tiny_pipe, tmp_path, file, text):
     tiny_pipe.save_pretrained(tmp_path)
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="damaged") as error:
         ClassConditionedPipeline.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
@@ -104,13 +104,15 @@ def test_damaged_settings(tiny_pipe, tmp_path, file, text):
 def test_no_class_is_imported_from_a_config(tiny_pipe, tmp_path):
     tiny_pipe.save_pretrained(tmp_path)
     file = tmp_path / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": "antigravity"}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"_class_name": "antigravity"}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="unknown scheduler 'antigravity'"):
         ClassConditionedPipeline.from_pretrained(tmp_path)
 
 
 def test_nothing_is_half_written_where_nothing_can_be(tiny_pipe, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OSError, match="cannot write to"):
         tiny_pipe.save_pretrained(tmp_path / "file" / "weights")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

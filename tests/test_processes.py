@@ -25,7 +25,7 @@ def launch(launcher, scenario, folder) -> subprocess.CompletedProcess:
     """Run `training_process.py` under a launcher, without a GPU."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", *launcher, SCRIPT, scenario, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_one_process_goes_on_where_two_stopped(two):
 def test_the_command_line_writes_and_prints_once(two):
     folder, _, printed = two
     assert printed.count("256 images, 64 a step on 2 processes, in ") == 1
-    report = json.loads((folder / "weights" / "training.json").read_text())
+    report = json.loads((folder / "weights" / "training.json").read_text(encoding="utf-8"))
     assert report["processes"] == 2 and len(report["losses"]) == 4
 
 

@@ -88,8 +88,8 @@ def test_a_pickle_is_refused_and_never_opened(folder, tmp_path, name, torch_made
 
 
 def changed(folder, file, **changes):
-    settings = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps(settings | changes))
+    settings = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps(settings | changes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_only_named_files_are_fetched_from_the_hub(folder, tmp_path, monkeypatch
         return str(folder)
 
     monkeypatch.setattr(pipeline, "snapshot_download", download)
-    (folder / "pipeline.py").write_text(f"import os; os.mkdir({str(tmp_path / 'mark')!r})")
+    (folder / "pipeline.py").write_text(f"import os; os.mkdir({str(tmp_path / 'mark')!r})", encoding="utf-8")
     pipe = ClassConditionedPipeline.from_pretrained("someone/digits")
     assert pipe([3], output_type="pt").images.isfinite().all() and not (tmp_path / "mark").exists()
     assert asked.keys() == {"name", "allow_patterns"} and asked["name"] == "someone/digits"
@@ -453,11 +453,13 @@ def try_mutants(folder: Path):
 
 def test_mutants_load_or_are_refused(folder, tmp_path):
     """2,000 mutants of the four files, in a process of its own so that its memory can be told from the other tests'."""
-    (tmp_path / "canary.py").write_text("class Canary: pass")
+    (tmp_path / "canary.py").write_text("class Canary: pass", encoding="utf-8")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     command = f"from pathlib import Path; import test_untrusted_files as t; t.try_mutants(Path({str(folder)!r}))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([path, str(Path(__file__).parent)])}
-    run = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=320)
+    run = subprocess.run(
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=320, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     report = json.loads(run.stdout.splitlines()[-1])
     print(report)

@@ -50,7 +50,9 @@ FIRST_LINE = FIRST_CELL.partition(":")[0]
 
 def project_value(name: str) -> str:
     """A value of pyproject.toml, such as its "version" or "Repository"."""
-    return re.search(rf'^{name} = "(.+)"$', (REPOSITORY_ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    return re.search(
+        rf'^{name} = "(.+)"$', (REPOSITORY_ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+    ).group(1)
 
 
 def repository() -> str:
@@ -64,7 +66,7 @@ def notebook_needs() -> list[str]:
     Without torch and torchvision, which must come from one place: where they are missing, a notebook is no place to
     choose it.
     """
-    lines = (REPOSITORY_ROOT / "requirements.txt").read_text().split("\n\n")[0].splitlines()
+    lines = (REPOSITORY_ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     return [line for line in lines if not line.startswith(("#", "torch"))]
 
 
@@ -100,9 +102,14 @@ def set_repository(name: str):
     if not re.fullmatch(A_REPOSITORY, name):
         raise ValueError(f"{name!r} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
     project = REPOSITORY_ROOT / "pyproject.toml"
-    text = re.sub(r'^Repository = ".+"$', f'Repository = "{GITHUB}{name}"', project.read_text(), flags=re.MULTILINE)
+    text = re.sub(
+        r'^Repository = ".+"$',
+        f'Repository = "{GITHUB}{name}"',
+        project.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
     with written_whole(project) as file:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 def origin() -> str:
@@ -111,7 +118,9 @@ def origin() -> str:
     Raises:
         ValueError: if there is none, or if it is not on GitHub.
     """
-    git = subprocess.run(["git", "-C", REPOSITORY_ROOT, "remote", "get-url", "origin"], capture_output=True, text=True)
+    git = subprocess.run(
+        ["git", "-C", REPOSITORY_ROOT, "remote", "get-url", "origin"], capture_output=True, text=True, encoding="utf-8"
+    )
     address = git.stdout.strip()
     if git.returncode:
         raise ValueError("git has no remote called origin here: name the repository, as OWNER/NAME.")

@@ -97,7 +97,7 @@ def renew(source: Path):
     script = jupytext.read(source)
     renew_opening(script, source.stem)
     with written_whole(source) as file:
-        file.write_text(as_script(script))
+        file.write_text(as_script(script), encoding="utf-8")
     if not source.with_suffix(".ipynb").exists():
         return
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
@@ -125,9 +125,9 @@ def publish(name: str | None):
     """
     set_repository(origin() if name is None else name)
     for path in addressed_files():
-        text = readdressed(path.read_text())
+        text = readdressed(path.read_text(encoding="utf-8"))
         with written_whole(path) as file:
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
     for source in notebook_sources():
         renew(source)
 
@@ -159,7 +159,7 @@ def read_script(source: Path):
     text = as_script(notebook)
     if source.read_text(encoding="utf-8") != text:
         with written_whole(source) as file:
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
     return jupytext.read(source)  # as it will be read from now on: writing may have added to its header
 
 
@@ -252,7 +252,7 @@ def differences() -> list[str]:
     """What does not fit together in the whole course, a sentence each."""
     found = [problem for source in notebook_sources() for problem in problems(source)]
     for path in addressed_files():
-        if path.read_text() != readdressed(path.read_text()):
+        if path.read_text(encoding="utf-8") != readdressed(path.read_text(encoding="utf-8")):
             found.append(f"{path.name} has another repository or version than pyproject.toml.")
     return found
 

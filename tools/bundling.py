@@ -58,7 +58,7 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
         ValueError: for another sampler than the one that weights were fine-tuned through.
     """
     trained = ClassConditionedPipeline.from_pretrained(folder)
-    report = json.loads((folder / TRAINING_REPORT).read_text())
+    report = json.loads((folder / TRAINING_REPORT).read_text(encoding="utf-8"))
     if "tuning" in report:
         pipe = tuned_pipeline(trained, **sampling)
     else:
@@ -66,7 +66,7 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
     shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
-    (target / "README.md").write_text(write_card(pipe, name, folder, report, count))
+    (target / "README.md").write_text(write_card(pipe, name, folder, report, count), encoding="utf-8")
 
 
 def tuned_pipeline(tuned, sampler=None, **sampling) -> ClassConditionedPipeline:

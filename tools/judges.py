@@ -47,7 +47,7 @@ def main():
         device=f"{torch.get_num_threads()} CPU cores" if best_device() == "cpu" else best_device(),
         command=f"python -m tools.judges --dataset {args.dataset} --epochs {args.epochs} --out {args.out}",
     )
-    (Path(args.out) / "README.md").write_text(card)
+    (Path(args.out) / "README.md").write_text(card, encoding="utf-8")
     print(card)
 
 

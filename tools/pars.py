@@ -41,7 +41,7 @@ def score_example(settings: Settings) -> dict:
     """The example after an epoch, with the seconds that its steps take now."""
     unet = ClassConditionedPipeline.from_pretrained(EXAMPLE_FOLDER).unet
     pipe = replace(RECIPES["course"], **FEW_STEPS).make_pipeline(unet, "fashion_mnist")
-    images = json.loads((EXAMPLE_FOLDER / TRAINING_REPORT).read_text())["images_seen"]
+    images = json.loads((EXAMPLE_FOLDER / TRAINING_REPORT).read_text(encoding="utf-8"))["images_seen"]
     flops, config = images * flops_per_image(unet), TrainingConfig(num_epochs=1)
     row = score("the example, after 1 of its 10 epochs", pipe, images, flops, 0.0, settings)
     trainer = Trainer(ClassConditionedUnet(), load_dataset("fashion_mnist"), make_scheduler("ddpm"), config)
@@ -51,7 +51,7 @@ def score_example(settings: Settings) -> dict:
 def score_best_known(settings: Settings) -> dict:
     """The bundled weights, whose training and fine-tuning both count; the discriminator's operations are left out."""
     pipe = ClassConditionedPipeline.from_pretrained("fashion_mnist")
-    report = json.loads((PRETRAINED_FOLDER / "fashion_mnist" / TRAINING_REPORT).read_text())
+    report = json.loads((PRETRAINED_FOLDER / "fashion_mnist" / TRAINING_REPORT).read_text(encoding="utf-8"))
     tuning = report["tuning"]
     flops = recipe_flops(RECIPES[report["recipe"]], TRAIN_IMAGES, report["images_seen"])
     evaluations = tuning["steps"] + 0.5  # of the network an image: half of the images are noised and learned from, too
@@ -72,5 +72,5 @@ def par_recipes(settings: Settings) -> dict[str, Recipe]:
 if __name__ == "__main__":
     measured = make_pars(course_settings("laptop"))
     with written_whole(PARS_FILE) as par_file:
-        par_file.write_text(json.dumps(measured, indent=1))
+        par_file.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     print(json.dumps([card_line(row) for row in measured], indent=1))

@@ -56,7 +56,7 @@ def launched(count: int) -> dict[str, list[float]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, __file__, "measure"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, encoding="utf-8")
     return json.loads(done.stdout)
 
 
