@@ -12,7 +12,6 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from course_utils import checking
@@ -22,8 +21,9 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 
 import torch
 
+from course_utils.classifier import Classifier, load_classifier
 from course_utils.data import SOURCES, load_dataset
-from course_utils.evaluation import evaluate
+from course_utils.evaluation import evaluate_by
 from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
@@ -99,12 +99,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="the PNG file")
     command.set_defaults(run=run_sample)
 
-    command = commands.add_parser("evaluate", help="measure class accuracy and Frechet distance; prints JSON")
+    command = commands.add_parser("evaluate", help="measure class accuracy and excess distance; prints JSON")
     command.add_argument("--weights", required=True, help=WEIGHTS)
-    command.add_argument("--count", type=int, default=1000)
-    command.add_argument("--steps", type=int)
-    command.add_argument("--guidance", type=float)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--count", type=int, default=1000, help="pictures to draw for each seed; default: %(default)s")
+    command.add_argument(
+        "--seeds", type=int, default=1, help="how many seeds to take the mean of; default: %(default)s"
+    )
+    command.add_argument("--steps", type=int, help="default: what the weights were saved with")
+    command.add_argument("--guidance", type=float, help="1 is off; default: what the weights were saved with")
+    command.add_argument(
+        "--judge", help="folder of a judge that `judge` has trained; default: the data set's two judges"
+    )
     command.set_defaults(run=run_evaluate)
     return parser
 
@@ -219,12 +224,14 @@ def run_sample(args):
 
 
 def run_evaluate(args):
-    """Print the scores as JSON."""
+    """Print the scores as JSON; those of the second judge, if there is one, stand under "second_judge"."""
     pipe = ClassConditionedPipeline.from_pretrained(args.weights).to(best_device())
-    start = time.perf_counter()
-    generator = torch.Generator().manual_seed(args.seed)
-    scores = evaluate(pipe, args.count, args.steps, args.guidance, generator)
-    print(json.dumps(scores | dict(total_seconds=time.perf_counter() - start), indent=1))
+    if args.judge:
+        judges = [Classifier.from_pretrained(args.judge)]
+    else:
+        judges = [load_classifier(pipe.config.dataset, second) for second in (False, True)]
+    scores, *others = evaluate_by(judges, pipe, args.count, args.seeds, args.steps, args.guidance)
+    print(json.dumps(scores | {"second_judge": other for other in others}, indent=1))
 
 
 if __name__ == "__main__":

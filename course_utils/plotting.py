@@ -278,13 +278,13 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
     One view is above the other, so that a phone can show them.
 
     Args:
-        rows: in the order of their cost; "name", "flops", "class_accuracy" and "frechet_ratio" of each.
+        rows: in the order of their cost; "name", "flops", "class_accuracy" and "excess_distance" of each.
         pars: names of the rows that are pars.
     """
     figure = new_figure(5.5, 6.6)
     views = (
         ("class_accuracy", 100, "recognised (percent)", max),
-        ("frechet_ratio", 1, "Frechet distance / floor", min),
+        ("excess_distance", 1, "excess distance (0: real)", min),
     )
     for place, (key, factor, ylabel, better) in enumerate(views, 1):
         axes = figure.add_subplot(2, 1, place)
@@ -302,8 +302,8 @@ def cost_and_quality(rows: list[dict], pars: set[str]) -> Figure:
         axes.set(xscale="log", xlabel="training, TFLOP", ylabel=ylabel)
         plain_numbers(axes.xaxis)
         axes.margins(0.15)
-        if key == "frechet_ratio":
-            axes.set(yscale="log")
+        if key == "excess_distance":
+            distance_axis(axes)
     axes.legend(frameon=False)
     return figure
 
@@ -315,33 +315,43 @@ def quality_by_steps(curves: dict[str, dict[int, dict]], title: str = "") -> Fig
         curves: by the sampler's name, what `evaluate` returned for each number of steps.
     """
     figure = new_figure(5.5, 6.6)
-    views = (("class accuracy (percent)", accuracy_in_percent), ("Frechet distance / floor", frechet_ratio))
-    for place, (ylabel, read) in enumerate(views, 1):
+    views = (("class accuracy (percent)", "class_accuracy", 100), ("excess distance (0: real)", "excess_distance", 1))
+    for place, (ylabel, key, factor) in enumerate(views, 1):
         axes = figure.add_subplot(2, 1, place)
         for (name, results), color, marker in zip(curves.items(), (ORANGE, BLUE, GREEN), "os^"):
-            axes.plot(
-                list(results), [read(scores) for scores in results.values()], color=color, marker=marker, label=name
-            )
+            values = [factor * scores[key] for scores in results.values()]
+            axes.plot(list(results), values, color=color, marker=marker, label=name)
         steps = sorted({count for results in curves.values() for count in results})
-        axes.set(xscale="log", xlabel="network evaluations a picture", ylabel=ylabel)
+        axes.set(xscale="log", xlabel="steps per picture", ylabel=ylabel)
         axes.minorticks_off()
         axes.set_xticks(steps, [str(count) for count in steps])
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(yscale="log")
-    plain_numbers(axes.yaxis)
+    distance_axis(axes)
     axes.legend(frameon=False)
     figure.suptitle(title)
     return figure
 
 
-def accuracy_in_percent(scores: dict) -> float:
-    """Class accuracy of what `evaluate` returned."""
-    return 100 * scores["class_accuracy"]
+def distance_axis(axes):
+    """A y axis for excess distances: in proportion up to 0.1, which includes 0 and a little less, logarithmic above."""
+    axes.set_yscale("symlog", linthresh=0.1, subs=(2, 5))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.axhline(0, color="gray", linewidth=1)
 
 
-def frechet_ratio(scores: dict) -> float:
-    """Frechet distance of what `evaluate` returned, as a multiple of its floor."""
-    return scores["frechet_distance"] / scores["frechet_floor"]
+def copies(pictures: torch.Tensor, train_images: torch.Tensor, check: dict, count: int = 10) -> Figure:
+    """Pictures above the training images that are nearest to them, those that are nearest of all first.
+
+    Args:
+        pictures: float (N, 1, H, W) in [0, 1].
+        train_images: uint8 (M, 1, H, W).
+        check: what `check_for_copies` returned for them.
+        count: pictures to show, at most.
+    """
+    order = check["distances"].argsort()[:count]
+    nearest = train_images[check["positions"][order]].float() / 255
+    return image_grid(torch.cat((pictures[order], nearest)), len(order), row_names=("drawn", "nearest\nin training"))
 
 
 def ladder(seconds: dict[str, float], title: str = "") -> Figure:

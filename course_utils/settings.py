@@ -28,7 +28,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": dict(train_images=256, eval_images=50, images_per_class=2, ddpm_steps=4),
+    "smoke": dict(train_images=256, eval_images=100, images_per_class=2, ddpm_steps=4),
     "laptop": dict(train_images=40_960, eval_images=400, images_per_class=8, ddpm_steps=1000),
     "full": dict(train_images=600_000, eval_images=5000, images_per_class=8, ddpm_steps=1000),
 }

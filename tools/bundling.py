@@ -3,24 +3,29 @@
 python -m tools.bundling weights runs/mnist-full --name mnist-untuned --steps 4 --guidance 1.15
 python -m tools.bundling weights runs/mnist --name mnist
 python -m tools.bundling weights runs/fashion_mnist --name fashion_mnist --guidance 1.3 --guidance-start 0.25
+python -m tools.bundling card mnist
 python -m tools.bundling samples mnist
 """
 
 import argparse
 import json
-import shutil
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from course_utils.data import SAMPLES_FOLDER, SOURCES, save_sample
-from course_utils.evaluation import evaluate
-from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
+from course_utils.classifier import load_classifier
+from course_utils.data import SAMPLES_FOLDER, SOURCES, load_dataset, save_sample
+from course_utils.evaluation import check_for_copies, evaluate_by, in_percent, with_range
+from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
+from course_utils.storage.files import written_whole
 from course_utils.storage.weights import PRETRAINED_FOLDER
 
 SAMPLE_COUNT = 2000
+SEEDS = 5  # of the pictures that a card's scores are a mean of
+COPIES_COUNT = 1000  # pictures, and held-out real images, that are compared with all training images
 SAMPLING_SETTINGS = ("num_inference_steps", "guidance_scale", "guidance_start")
 CARD = """# {name}
 
@@ -32,14 +37,25 @@ Weights of a class-conditional diffusion model, trained by this project from ran
 | network | conditioning by {conditioning}, widths {widths}, {parameters:,} parameters |
 | training | recipe `{recipe}`, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
 | command | `python -m course_utils train --dataset {dataset} --recipe {recipe}{options} --seed {seed} --out {folder}` |
-{tuning}| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance} |
-| class accuracy, {count:,} pictures | {class_accuracy:.1%} |
-| Frechet distance, {count:,} pictures | {frechet_distance:.3f} |
-| Frechet distance of as many real images (the floor) | {frechet_floor:.3f} ({ratio:.2f} times the floor) |
-| recall by class | {recalls} |
+{tuning}| sampling, by default | {scheduler}, {num_inference_steps} steps, guidance {guidance}: {evaluations} network evaluations per picture |
+{note}
+{seeds} seeds of {count:,} pictures each: the mean, and in parentheses the smallest and the largest. *Excess distance* is how much
+farther than real images the pictures are from real images; 0 is as good as real ones.
 
-The scores come from `python -m course_utils evaluate --weights {name} --count {count}`, judged by this project's own classifier
-(`classifier-{classifier}`).
+| | by the judge | by the second judge |
+|---|---|---|
+| class accuracy | {first_accuracy} | {second_accuracy} |
+| the judge's own accuracy on real test images | {first_real:.1%} | {second_real:.1%} |
+| excess distance | {first_excess} | {second_excess} |
+
+Recall by class: {recalls}.
+
+Copies of training images: the distance of {copies_count:,} pictures to their nearest training image is {relative:.2f} times that of as many
+real test images (1: as new as real ones, 0: copies), and {near:.1%} of them are nearer than 99 % of the real ones are.
+
+The scores come from `python -m course_utils evaluate --weights {name} --count {count} --seeds {seeds}`, judged by this project's own
+classifiers (`classifier-{classifier}` and `classifier-{classifier}-second`); the last paragraph from
+`python -m tools.bundling card {name}`.
 """
 
 TUNING = """| fine-tuning | adversarial, seed {seed}: {images_seen:,} images in {seconds:,.0f} s on {machine} |
@@ -65,8 +81,9 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
         pipe = replace(RECIPES[report["recipe"]], **sampling).make_pipeline(trained.unet, report["dataset"])
     target = PRETRAINED_FOLDER / name
     pipe.save_pretrained(target)
-    shutil.copy(folder / TRAINING_REPORT, target / TRAINING_REPORT)
-    (target / "README.md").write_text(write_card(pipe, name, folder, report, count), encoding="utf-8")
+    with written_whole(target / TRAINING_REPORT) as file:
+        file.write_text(json.dumps(report | dict(folder=str(folder))), encoding="utf-8")
+    write_card(pipe, name, report | dict(folder=str(folder)), count)
 
 
 def tuned_pipeline(tuned, sampler=None, **sampling) -> ClassConditionedPipeline:
@@ -77,11 +94,13 @@ def tuned_pipeline(tuned, sampler=None, **sampling) -> ClassConditionedPipeline:
     return ClassConditionedPipeline(tuned.unet, tuned.scheduler, tuned.config.dataset, **settings)
 
 
-def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
-    """The model card: data, recipe, seconds, scores and the commands that made them."""
-    scores = evaluate(pipe, count)
-    config, tuning = pipe.unet.config, report.get("tuning")
-    return CARD.format(
+def write_card(pipe, name: str, report: dict, count: int):
+    """Write the model card: data, recipe, seconds, scores and the commands that made them."""
+    first, second = evaluate_by(
+        [load_classifier(pipe.config.dataset, second) for second in (False, True)], pipe, count, SEEDS
+    )
+    config, tuning, folder = pipe.unet.config, report.get("tuning"), report["folder"]
+    card = CARD.format(
         name=name,
         folder=tuning["weights"] if tuning else folder,
         tuning=TUNING.format(**tuning | dict(machine=machine(tuning), folder=folder)) if tuning else "",
@@ -95,25 +114,53 @@ def write_card(pipe, name: str, folder: Path, report: dict, count: int) -> str:
         options="".join(f" --{name} {report[name]}" for name in ("preset", "epochs") if report.get(name)),
         machine=machine(report),
         scheduler=type(pipe.scheduler).__name__,
+        num_inference_steps=pipe.config.num_inference_steps,
         guidance=f"{pipe.config.guidance_scale:g}"
         + (f" after the first {pipe.config.guidance_start:.0%} of them" if pipe.config.guidance_start else ""),
-        ratio=scores["frechet_distance"] / scores["frechet_floor"],
+        evaluations=evaluations_per_picture(pipe.config),
+        note=f"\n{report['note']}\n" if "note" in report else "",
         recalls=", ".join(
-            f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, scores["recall"], strict=True)
+            f"{class_name} {recall:.1%}" for class_name, recall in zip(pipe.class_names, first["recall"], strict=True)
         ),
         classifier=pipe.config.dataset.replace("_", "-"),
+        count=count,
+        seeds=SEEDS,
         **{
-            key: scores[key]
-            for key in (
-                "count",
-                "class_accuracy",
-                "frechet_distance",
-                "frechet_floor",
-                "num_inference_steps",
-            )
+            f"{name}_accuracy": in_percent(scores, "class_accuracy")
+            for name, scores in (("first", first), ("second", second))
         },
+        **{
+            f"{name}_excess": with_range(scores, "excess_distance")
+            for name, scores in (("first", first), ("second", second))
+        },
+        **{f"{name}_real": scores["judge_accuracy"] for name, scores in (("first", first), ("second", second))},
+        **copies_of(pipe),
         **{key: report[key] for key in ("dataset", "recipe", "seed", "images_seen", "seconds")},
     )
+    with written_whole(PRETRAINED_FOLDER / name / "README.md") as file:
+        file.write_text(card, encoding="utf-8")
+    print(card)
+
+
+def evaluations_per_picture(config) -> int:
+    """Network evaluations for a picture: one per step, two where the step is guided."""
+    guided = config.num_inference_steps - math.ceil(config.guidance_start * config.num_inference_steps)
+    return config.num_inference_steps + (guided if config.guidance_scale != 1 else 0)
+
+
+def copies_of(pipe) -> dict:
+    """What the card says of copies of training images."""
+    train, test = (load_dataset(pipe.config.dataset, split) for split in ("train", "test"))
+    generator = torch.Generator().manual_seed(0)
+    pictures = pipe(torch.arange(COPIES_COUNT) % len(pipe.class_names), generator=generator, output_type="pt").images
+    check = check_for_copies(pictures, train.images, test.images[:COPIES_COUNT])
+    return dict(relative=check["relative_distance"], near=check["share_very_near"], copies_count=COPIES_COUNT)
+
+
+def rewrite_card(name: str, count: int):
+    """Measure bundled weights anew, and write their card."""
+    report = json.loads((PRETRAINED_FOLDER / name / TRAINING_REPORT).read_text(encoding="utf-8"))
+    write_card(ClassConditionedPipeline.from_pretrained(name), name, report, count)
 
 
 def machine(report: dict) -> str:
@@ -142,7 +189,7 @@ def main():
     weights = commands.add_parser("weights", help="copy a trained folder into the package and write its card")
     weights.add_argument("folder", type=Path)
     weights.add_argument("--name", required=True)
-    weights.add_argument("--count", type=int, default=2000, help="pictures to draw for the scores")
+    weights.add_argument("--count", type=int, default=2000, help="pictures to draw for each seed")
     weights.add_argument("--sampler", help="default: the recipe's")
     weights.add_argument("--steps", type=int, dest="num_inference_steps", help="default: the recipe's")
     weights.add_argument("--guidance", type=float, dest="guidance_scale", help="default: the recipe's")
@@ -150,6 +197,10 @@ def main():
         "--guidance-start", type=float, help="share of the steps before guidance; default: the recipe's"
     )
     weights.set_defaults(run=run_weights)
+    card = commands.add_parser("card", help="measure bundled weights anew and write their card")
+    card.add_argument("name", choices=BUNDLED_WEIGHTS)
+    card.add_argument("--count", type=int, default=2000, help="pictures to draw for each seed")
+    card.set_defaults(run=lambda args: rewrite_card(args.name, args.count))
     samples = commands.add_parser("samples", help="draw 2,000 pictures that stand in for a data set")
     samples.add_argument("name", choices=tuple(SOURCES))
     samples.set_defaults(run=lambda args: draw_samples(args.name))
