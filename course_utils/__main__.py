@@ -230,8 +230,8 @@ def run_evaluate(args):
         judges = [Classifier.from_pretrained(args.judge)]
     else:
         judges = [load_classifier(pipe.config.dataset, second) for second in (False, True)]
-    scores, *others = evaluate_by(judges, pipe, args.count, args.seeds, args.steps, args.guidance)
-    print(json.dumps(scores | {"second_judge": other for other in others}, indent=1))
+    scores = evaluate_by(judges, pipe, args.count, args.seeds, args.steps, args.guidance)
+    print(json.dumps(scores[0] | dict(zip(("second_judge",), scores[1:])), indent=1))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from course_utils.data import load_dataset
 from course_utils.display import show_text, table
-from course_utils.evaluation import evaluate, in_percent, summarize, with_range
+from course_utils.evaluation import evaluate, score_cells, summarize
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.plotting import cost_and_quality
 from course_utils.recipes import Recipe, recipe_flops
@@ -113,8 +113,7 @@ def card_line(row: dict) -> dict:
         "images seen": row["images_seen"],
         "training, TFLOP": row["flops"] / 1e12,
         "seconds": row["seconds"],
-        "class accuracy": in_percent(row, "class_accuracy"),
-        "excess distance": with_range(row, "excess_distance"),
+        **score_cells(row),
         "worst class": f"{row['class_names'][worst]} {row['recall'][worst]:.0%}",
         "pictures": f"{len(row['seeds'])} x {row['count']:,}",
     }

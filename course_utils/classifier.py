@@ -51,7 +51,7 @@ PLANS = {
     "mnist": (TrainingPlan(), TrainingPlan((32, 48, 64), shift=3, degrees=15, scale=0.15, seed=1)),
     "fashion_mnist": (
         TrainingPlan((32, 64, 128), shift=1, degrees=0, scale=0, mirror=True, epochs=12),
-        TrainingPlan((24, 64, 96), shift=2, degrees=5, scale=0.1, mirror=True, epochs=12, seed=1),
+        TrainingPlan((24, 64, 96), shift=2, degrees=5, scale=0.1, mirror=True, seed=1),
     ),
 }
 

@@ -236,6 +236,14 @@ def summarize(scores: dict) -> str:
     )
 
 
+def score_cells(scores: dict) -> dict[str, str]:
+    """The two figures as cells of a table."""
+    return {
+        "class accuracy": in_percent(scores, "class_accuracy"),
+        "excess distance": with_range(scores, "excess_distance"),
+    }
+
+
 def in_percent(scores: dict, name: str) -> str:
     """A share and, from two seeds on, its range: "98.9 % (98.6 to 99.3)"."""
     low, high = scores[f"{name}_range"]

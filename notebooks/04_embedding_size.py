@@ -283,7 +283,7 @@ for size in sizes:
     for seed in range(3):
         sized = replace(recipe, make_model=partial(ClassConditionedUnet.small, class_emb_size=size))
         pipe, run = sized.train(digits, seed, progress=False, device=settings.device)
-        scores = evaluate(pipe, settings.eval_images)
+        scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
         results.append({"size": size, "seed": seed, "pipe": pipe, "loss": running_mean(run.losses), "scores": scores})
         print(f"size {size:2}, seed {seed}: {run.seconds:4.0f} s, {scores['class_accuracy']:.0%} recognised")
 
@@ -347,7 +347,7 @@ longer = replace(
     make_model=partial(ClassConditionedUnet.small, class_emb_size=1),
 )
 one_number, run = longer.train(digits, progress=False, device=settings.device)
-scores = evaluate(one_number, settings.eval_images)
+scores = evaluate(one_number, settings.eval_images, settings.eval_seeds)
 print(f"{run.seconds:.0f} s, {scores['class_accuracy']:.0%} recognised")
 
 # %%

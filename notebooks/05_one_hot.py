@@ -317,7 +317,7 @@ results = {name: [] for name in ways}
 for name, make_model in ways.items():
     for seed in range(3):
         pipe, run = replace(recipe, make_model=make_model).train(digits, seed, progress=False, device=settings.device)
-        scores = evaluate(pipe, settings.eval_images)
+        scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
         results[name].append({"pipe": pipe, "loss": running_mean(run.losses), "accuracy": scores["class_accuracy"]})
         print(f"{name}, seed {seed}: {run.seconds:.0f} s, {scores['class_accuracy']:.0%} recognised")
 

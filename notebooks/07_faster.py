@@ -139,8 +139,9 @@ table(
 #
 # ## Rung 2: images from memory
 #
-# PyTorch's `DataLoader` fetches images one by one, and puts them together again. MNIST is 47 MB: it fits into memory
-# as one tensor, and a batch is one copy.
+# MNIST is 47 MB: it fits into memory as one tensor, and a batch is one copy. We compare with PyTorch's `DataLoader` over the
+# same tensor. (The example's `DataLoader` reads torchvision's data set, which also makes a picture object of every image:
+# `python tests/benchmarks/data.py` measures that.)
 
 # %%
 from torch.utils.data import DataLoader
@@ -167,22 +168,21 @@ table(
 )
 
 # %% [markdown]
-# A large multiple, and a small gain: look at the last column. On a processor the network takes nearly all of the
-# time, however the images come. (On a GPU, which computes a step in milliseconds, this rung is one of the first to
-# climb.) Measure the share before you speed up a part.
+# A large multiple, and a small gain: look at the last column. On a CPU the network takes nearly all of the time, however
+# the images come. Measure the share before you speed up a part.
 #
 # ## Rung 3: fewer images
 #
-# The largest rung. How good are the pictures after a *fixed, small* number of images? Six choices of the fast track
+# The largest rung. How good are the pictures after a *fixed, small* number of images? Seven choices of the fast track
 # were made for that. We take them away one at a time, on the exercises' small pictures (notebook 4), because each of these
-# trainings has to be short.
+# trainings has to be short. The excess distance compares with real images that are as small.
 
 # %%
 from dataclasses import replace
 
 import torch
 
-from course_utils.evaluation import evaluate
+from course_utils.evaluation import evaluate, score_cells
 from course_utils.recipes import RECIPES, resized
 
 full_recipe = replace(
@@ -206,18 +206,15 @@ variants = {
 pipes, rows = {}, []
 for name, recipe in variants.items():
     pipes[name], run = recipe.train(dataset, progress=False, device=settings.device)
-    scores = evaluate(pipes[name], settings.eval_images)
-    ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    rows.append({"recipe": name, "class accuracy": f"{scores['class_accuracy']:.0%}", "Frechet / floor": ratio})
+    scores = evaluate(pipes[name], settings.eval_images, settings.eval_seeds)
+    rows.append({"recipe": name} | score_cells(scores))
     print(f"{name}: {run.images_seen:,} images in {run.seconds:.0f} s")
 table(rows)
 
 # %% [markdown]
-# Read the rows against the first. One seed each: a difference of a few percent is noise (notebook 4 shows how much).
-# What stands out beyond doubt is guidance, the optimizer, the velocity, and *where the class enters*. The average of the
-# weights and the evenly spread timesteps show nothing in so short a training: not every good idea pays everywhere, and only a
-# measurement tells. Nor does what pays here pay everywhere: the learning rate that rises and falls is a little better than a
-# constant one in this table, and no better in the [log of trials](../tests/benchmarks/README.md#the-log-of-trials).
+# Compare each row with the first. Each row is *one* training: a small difference may be chance (notebook 4 shows how much
+# trainings differ that only have another seed). So this table is a trial. It shows large differences, and says nothing about
+# small ones. The [log of trials](../tests/benchmarks/README.md#the-log-of-trials) has more of them.
 #
 # **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever
 # the network needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches
@@ -226,11 +223,11 @@ table(rows)
 #
 # **Noise or velocity.** We come back to it below, where the pictures are drawn.
 #
-# **Which optimizer.** AdamW scales the slope of each weight by itself. But a layer's weights are a *matrix*, and the matrix
-# of their slopes has singular values: a few directions that nearly all images agree on are large, and the many others, which
-# tell a three from an eight, are small. *Muon* ([Jordan et al.](https://kellerjordan.github.io/posts/muon)) replaces the
-# slopes by the nearest matrix whose singular values are all equal, so that a step goes as far in the small directions as in
-# the large ones. Here are those of one layer, 32 directions, before and after:
+# **Which optimizer.** AdamW scales the gradient of each weight on its own. But a layer's weights form a *matrix*, and the
+# matrix of their gradients has singular values: a few are large, and many are small. *Muon*
+# ([Jordan et al.](https://kellerjordan.github.io/posts/muon)) replaces the averaged gradients by a matrix with the same
+# directions, whose singular values are all about equal: a step goes as far in the small directions as in the large ones. Here
+# are the singular values of one layer, 32 of them, before and after:
 
 # %%
 import copy
@@ -262,8 +259,8 @@ show_source(orthogonalized)
 #
 # Which digit has which shape can be learned at 16 x 16 pixels: a third of the pixels, and less than half the seconds. The
 # network is made of convolutions, so it takes pictures of any size, and the same weights go on to whole pictures, for the
-# strokes. The fast track spends most of its steps on small ones. A cheaper step is not yet a better second, though: in the
-# log of trials, as many *seconds* of whole pictures did as well.
+# strokes. The fast track spends most of its steps on small ones. Cheaper steps do not automatically mean that the network
+# learns more per second: in the log of trials, as many *seconds* of whole pictures did as well.
 
 # %%
 stages, rows = RECIPES["fast"].stages, []
@@ -294,10 +291,9 @@ ladder(
 )
 
 # %% [markdown]
-# So long does the fast track take. What are its digits worth? You trained them in notebook 3.
-# [The benchmarks](../tests/benchmarks/README.md) train it three times, on two processor cores, and keep the log of what
-# was tried on the way there, with what we had predicted beside what came out: five ideas of which we expected something
-# showed nothing, one did harm, and the one tried last, Muon, halved what was left.
+# This is how long the fast track takes. How good are its digits? You measured them in notebook 3.
+# [The benchmarks](../tests/benchmarks/README.md) train it with several seeds, on two processor cores. They also keep the log
+# of what was tried on the way there: what we predicted, and what came out.
 
 # %% [markdown]
 # # The second ladder: sampling
@@ -358,15 +354,16 @@ image_grid(
 )  # fmt: skip
 
 # %% [markdown]
-# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ the noise tells nothing: the
-# rounding of the 32-bit numbers alone is magnified beyond all bounds. The velocity's answer is what one should
+# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ even a small error of the predicted noise
+# is multiplied by about 20,000: the picture that follows from it says nothing. The velocity's answer is what we should
 # expect: the *mean* digit of the class that was asked for, which is all that can be known. With 1000 small steps the
 # first one hardly counts; with ten, a wrong first step is a tenth of the way.
 #
 # ## How many steps, and who takes them?
 #
-# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC*
-# remember the last step and bend. Weights of the fast track's network, which have seen fifteen times as many images, with each:
+# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC* also
+# use the step before. Here is each of them, with weights of the fast track's network that have seen fifteen times as many
+# images (`mnist-untuned`). Every step is guided, so it takes two network evaluations:
 
 # %%
 from course_utils.plotting import quality_by_steps
@@ -376,13 +373,15 @@ curves = {}
 for name in ("ddim", "dpmsolver++", "unipc"):
     sampler = make_scheduler(name, prediction_type="v_prediction")
     pipe = ClassConditionedPipeline(fast_pipe.unet, sampler, "mnist", guidance_scale=fast_pipe.config.guidance_scale)
-    curves[name] = {steps: evaluate(pipe, settings.eval_images // 2, steps) for steps in (2, 4, 6, 10, 20)}
-quality_by_steps(curves, f"{settings.eval_images // 2} pictures for each point{dataset.note}")
+    curves[name] = {
+        steps: evaluate(pipe, settings.eval_images, settings.eval_seeds, num_inference_steps=steps) for steps in (2, 4, 6, 10)
+    }
+quality_by_steps(curves, f"{settings.eval_seeds} x {settings.eval_images} pictures per point{dataset.note}")
 
 # %% [markdown]
-# Above, higher is better; below, lower, and 1 is what real images score. Two large steps smooth everything over: such plain
-# digits are recognised best of all, and only the distance gives them away. Beyond four, more steps are time spent for
-# nothing, whoever takes them: from there on the network's own mistakes are what is left.
+# In the upper picture higher is better; in the lower one lower is better, and 0 is as good as real digits. Digits drawn in
+# two steps are smooth: they are recognised well, and only the distance shows that real digits look different. From four
+# steps on, more steps change little.
 #
 # ## Guidance
 #
@@ -405,14 +404,13 @@ GuidanceSlider(fast_pipe)
 # %%
 rows = []
 for scale in strengths:
-    scores = evaluate(fast_pipe, settings.eval_images, guidance_scale=scale)
-    ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    rows.append({"guidance": scale, "class accuracy": f"{scores['class_accuracy']:.1%}", "Frechet / floor": ratio})
+    scores = evaluate(fast_pipe, settings.eval_images, settings.eval_seeds, guidance_scale=scale)
+    rows.append({"guidance": scale} | score_cells(scores))
 table(rows)
 
 # %% [markdown]
-# A little guidance repairs what the training left undone. Much of it makes every digit the plainest of its kind:
-# accuracy stays up, and the distance grows, because real handwriting is more varied than that.
+# Strong guidance makes every digit the plainest of its kind: the accuracy stays high, and the distance grows, because real
+# handwriting is more varied than that.
 #
 # **Not from the start.** The first steps, under the most noise, choose *which* of the many possible threes it will be.
 # Guided, they all choose the plainest. So let the first steps go unguided: `guidance_start` is their share.
@@ -423,9 +421,8 @@ for start in (0.0, 0.2, 0.4, 0.6):
     late = ClassConditionedPipeline(
         fast_pipe.unet, fast_pipe.scheduler, "mnist", num_inference_steps=10, guidance_scale=2.0, guidance_start=start
     )
-    scores = evaluate(late, settings.eval_images)
-    ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    rows.append({"guidance starts after": f"{start:.0%}", "class accuracy": f"{scores['class_accuracy']:.1%}", "Frechet / floor": ratio})
+    scores = evaluate(late, settings.eval_images, settings.eval_seeds)
+    rows.append({"guidance starts after": f"{start:.0%}"} | score_cells(scores))
 table(rows)
 
 # %% [markdown]
@@ -475,16 +472,15 @@ image_grid(torch.cat(rows), 10, fast_pipe.class_names, list(two_steps), title="T
 # %%
 rows = []
 for name, pipe in two_steps.items():
-    scores = evaluate(pipe, settings.eval_images)
-    ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    rows.append({"two steps": name, "class accuracy": f"{scores['class_accuracy']:.1%}", "Frechet / floor": ratio})
+    scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
+    rows.append({"two steps": name} | score_cells(scores))
 table(rows)
 
 # %% [markdown]
-# Before, the digits are recognised well, and too soft to be real. Crisp strokes are what the discriminator asks for first. A
-# laptop's few hundred batches end there, with shapes that suffered for it: by both numbers a step back. It takes thousands
-# until it knows what makes a three a three. Then the pictures come nearer to real ones than guided steps ever drew them, and
-# guidance is no longer needed: that is half of the evaluations, and its price in variety is saved, too.
+# Before, the digits are recognised well, and too soft to be real. Sharp strokes are what the discriminator asks for first. A
+# few hundred batches on a laptop end there. It takes thousands of batches until the discriminator knows what makes a three
+# a three. Compare the last row with the guided steps of the tables above: two evaluations per digit in place of eight, and
+# the digits are as varied as without guidance.
 #
 # Clothes are harder: cloth has texture, and two steps were not enough for it. The course's `fashion_mnist` was fine-tuned in
 # four, against the same discriminator, and a touch of guidance still helps it
@@ -499,9 +495,8 @@ ten_steps = {
 }
 rows = []
 for name, pipe in ten_steps.items():
-    scores = evaluate(pipe, settings.eval_images)
-    ratio = scores["frechet_distance"] / scores["frechet_floor"]
-    rows.append({"ten guided steps": name, "class accuracy": f"{scores['class_accuracy']:.1%}", "Frechet / floor": ratio})
+    scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
+    rows.append({"ten guided steps": name} | score_cells(scores))
 table(rows)
 
 # %% [markdown]
@@ -540,14 +535,14 @@ ladder(
 )
 
 # %% [markdown]
-# Guidance is a step *down* the ladder, and worth it as long as the network needs it. The last rung makes up for it twice.
+# Guidance makes drawing slower. It is worth it until the network is fine-tuned; then two steps do without it.
 #
 # # What did not help
 #
 # Three well-known accelerations, tried on a step of the fast track. On a GPU each of them may pay.
 #
-# - **Half the bits** (`bfloat16`): a GPU has special circuits for it. Most laptop processors have not, and convert
-#   forth and back.
+# - **Half the bits** (`bfloat16`), for the network's own computation: a GPU has special circuits for it. Most laptop
+#   processors have none, and convert the numbers back and forth.
 # - **Channels last**: another order of the numbers in memory, which suits convolutions with many channels. Ours have
 #   16 to 64.
 # - **`torch.compile`** is not run here: it translates the network for a minute or two before the first step, which is
@@ -558,10 +553,10 @@ config = TrainingConfig.fast()
 
 
 def milliseconds_per_step(network, **autocast):
-    """Of the fast track's training, under `torch.autocast` if asked for."""
+    """Of the fast track's training; under `torch.autocast`, if asked for, is only the way forward through the network."""
     trainer = Trainer(network.to(settings.device).train(), dataset, v_scheduler, config)
-    with torch.autocast(settings.device, **autocast):
-        return 1000 * seconds_per_step(trainer, 5)
+    trainer.network = torch.autocast(settings.device, **autocast)(network)
+    return 1000 * seconds_per_step(trainer, 5)
 
 
 plain = milliseconds_per_step(ClassConditionedUnet.fast(), enabled=False)
@@ -577,8 +572,8 @@ table([{"a step of the fast track": name, "milliseconds": ms, "times as fast": p
 #
 # - Hours became minutes by fewer multiplications an image, and above all by fewer images: a better place for the class,
 #   another prediction than the noise, guidance, and an optimizer that sees matrices.
-# - A thousand steps became a few by a prediction that few large steps can trust, and a solver that bends; and two by
-#   training through the sampler, against a discriminator.
+# - A thousand steps became a few by a prediction that few large steps can rely on; and two by training through the
+#   sampler, against a discriminator.
 # - Measure the share before you speed up a part, change one thing at a time, and keep the list of what did not help.
 #
 # Back to [the list of notebooks](../README.md), or to the [challenge](06_fashion_mnist_challenge.ipynb): what you know

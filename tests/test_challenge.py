@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from course_utils.challenge import Challenge, beats, verdict, warning
+from course_utils.challenge import Challenge, beats, judged_pictures, verdict, warning
+from course_utils.data import load_sample
 from course_utils.model import ClassConditionedUnet, flops_per_image
 from course_utils.recipes import RECIPES, recipe_flops
 from course_utils.settings import course_settings
@@ -15,8 +16,9 @@ TINY = replace(
     RECIPES["fast"].with_changes(max_steps=3, batch_size=8), make_model=make_tiny_model, num_inference_steps=2
 )
 ROW = dict(
-    name="a run", images_seen=1000, flops=1e12, seconds=9.0, class_accuracy=0.9, frechet_ratio=2.0, count=50,
-    recall=[0.9] * 9 + [0.5], class_names=list("abcdefghij"),
+    name="a run", images_seen=1000, flops=1e12, seconds=9.0, class_accuracy=0.9, excess_distance=2.0, count=1000,
+    class_accuracy_range=[0.89, 0.91], excess_distance_range=[1.9, 2.1], judge_accuracy=0.93, seeds=[0, 1],
+    recall=[0.9] * 9 + [0.5], class_names=list("abcdefghij"), is_sample=False,
 )  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def test_a_run_is_trained_judged_kept_and_shown(challenge, capsys):
     assert run["name"] == "first" and run["images_seen"] == 48 and len(run["recall"]) == 10
     small, whole = (flops_per_image(make_tiny_model(), size) for size in (16, 28))
     assert run["flops"] == 24 * small + 24 * whole
-    assert 0 <= run["class_accuracy"] <= 1 and run["frechet_ratio"] > 1
+    assert 0 <= run["class_accuracy"] <= 1 and run["excess_distance"] > 1
+    assert (run["count"], run["seeds"], run["seed"]) == (challenge.settings.eval_images, [0], 0)
     assert "48 images" in capsys.readouterr().out and "| first |" in challenge.score_card().data
 
 
@@ -78,9 +81,32 @@ def test_two_notebooks_on_one_file_lose_no_run(challenge):
 def test_to_beat_a_par_takes_no_more_cost_and_both_measures():
     assert beats(ROW, ROW)
     assert beats(ROW | {"flops": 1e11}, ROW)
-    for worse in ({"flops": 2e12}, {"class_accuracy": 0.89}, {"frechet_ratio": 2.1}):
+    for worse in ({"flops": 2e12}, {"class_accuracy": 0.89}, {"excess_distance": 2.1}):
         assert not beats(ROW | worse, ROW)
     assert "*a run*" in verdict(ROW, [ROW]) and "none" in verdict(ROW, [ROW | {"class_accuracy": 0.99}])
+
+
+@pytest.mark.parametrize("other", [{"count": 999}, {"count": 5000}, {"is_sample": True}])
+def test_rows_of_other_counts_and_of_the_sample_are_never_compared(other):
+    better = ROW | other | {"flops": 1.0, "class_accuracy": 1.0, "excess_distance": 0.0}
+    assert not beats(better, ROW)
+    assert "not compared with the pars" in verdict(better, [ROW])
+
+
+def test_every_run_is_judged_on_as_many_pictures_as_the_pars():
+    counts = {preset: judged_pictures(course_settings(preset)) for preset in ("smoke", "laptop", "full")}
+    assert counts["laptop"] == counts["full"] == 1000 > counts["smoke"]
+
+
+def test_a_run_on_the_sample_says_so(challenge, monkeypatch, capsys):
+    monkeypatch.setattr("course_utils.challenge.load_dataset", load_sample)
+    challenge.submit("offline", TINY)
+    assert challenge.runs()[0]["is_sample"] and "(trained on the sample)" in challenge.score_card().data
+    assert "after a training on real images" in capsys.readouterr().out
+
+
+def test_a_run_without_a_step_is_not_warned_of():
+    assert warning(TrainingRun(None, TrainingConfig(), losses=[])) == ""
 
 
 def test_a_loss_that_did_not_fall_is_mentioned():
@@ -99,9 +125,9 @@ def test_the_score_card_names_the_worst_class_and_sorts_by_cost(challenge):
 
 def test_the_frontier_never_gets_worse_with_cost(challenge):
     challenge.keep(ROW)
-    accuracy, ratio = challenge.plot().axes
+    accuracy, distance = challenge.plot().axes
     steps = [
-        next(line for line in axes.lines if line.get_label() == "frontier").get_ydata() for axes in (accuracy, ratio)
+        next(line for line in axes.lines if line.get_label() == "frontier").get_ydata() for axes in (accuracy, distance)
     ]
     assert all(a <= b for a, b in zip(steps[0], steps[0][1:]))
     assert all(a >= b for a, b in zip(steps[1], steps[1][1:]))
@@ -110,7 +136,7 @@ def test_the_frontier_never_gets_worse_with_cost(challenge):
 def test_pars_are_complete(challenge):
     assert len(challenge.pars) == 4
     for par in challenge.pars:
-        assert par["preset"] == "laptop" and par["count"] == 400
+        assert par["count"] == 1000 and len(par["seeds"]) == 5 and not par["is_sample"]
         assert json.dumps(par) and set(ROW) <= set(par)
 
 

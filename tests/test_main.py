@@ -13,7 +13,6 @@ from course_utils.pipeline import ClassConditionedPipeline
 def sample_data(monkeypatch):
     """The bundled sample in the data sets' place, so that a training takes seconds."""
     monkeypatch.setattr("course_utils.__main__.load_dataset", lambda name: load_sample(name))
-    monkeypatch.setattr("course_utils.evaluation.real_images", lambda name: load_sample(name))
 
 
 def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
@@ -42,9 +41,10 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
     assert (config.num_inference_steps, config.guidance_scale) == (3, 1.0)
 
     capsys.readouterr()
-    assert main(["evaluate", "--weights", str(out), "--count", "20", "--steps", "2"]) == 0
+    assert main(["evaluate", "--weights", str(out), "--count", "20", "--steps", "2", "--seeds", "2"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert 0 <= scores["class_accuracy"] <= 1 and scores["frechet_distance"] > scores["frechet_floor"] > 0
+    assert 0 <= scores["class_accuracy"] <= 1 and scores["excess_distance"] > 1 and scores["seeds"] == [0, 1]
+    assert scores["second_judge"]["judge_accuracy"] != scores["judge_accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
         (["sample", "--weights", "mnist", "--digit", "3", "--steps", "5000", "--out", "x.png"], "from 1 to 1000"),
         (["sample", "--weights", "mnist", "--digit", "3", "--count", "0", "--out", "x.png"], "at least 1"),
         (["evaluate", "--weights", ".", "--count", "20"], "model_index.json"),
-        (["evaluate", "--weights", "mnist", "--count", "1"], "at least 2"),
+        (["evaluate", "--weights", "mnist", "--count", "1"], "count is 1"),
         (["train", "--epochs", "0", "--out", "weights"], "num_epochs"),
         (["sample", "--weights", "mnist", "--digit", "3", "--out", "file/x.png"], "cannot write to"),
         (["train", "--out", "file/weights"], "cannot write to"),

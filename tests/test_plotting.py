@@ -11,7 +11,7 @@ from course_utils.data import load_sample
 from course_utils.display import show_source, table
 from course_utils.sampling import make_scheduler
 
-SCORES = dict(class_accuracy=0.9, frechet_distance=0.4, frechet_floor=0.2)
+SCORES = dict(class_accuracy=0.9, excess_distance=0.2)
 CURVES = {name: {2: SCORES | dict(class_accuracy=0.5), 10: SCORES} for name in ("ddim", "unipc")}
 FIGURES = {
     "dataset_grid": lambda: plotting.dataset_grid(load_sample("fashion_mnist")),
@@ -88,9 +88,9 @@ def test_table_and_source():
     assert "def make_scheduler" in show_source(make_scheduler).data
 
 
-def test_quality_is_shown_in_percent_and_floors():
+def test_quality_is_shown_in_percent_and_as_excess_distance():
     accuracy, distance = plotting.quality_by_steps(CURVES).axes
-    assert accuracy.lines[0].get_ydata().tolist() == [50, 90] and distance.lines[0].get_ydata().tolist() == [2, 2]
+    assert accuracy.lines[0].get_ydata().tolist() == [50, 90] and distance.lines[0].get_ydata().tolist() == [0.2, 0.2]
 
 
 def test_ladder_says_seconds_and_multiples():
