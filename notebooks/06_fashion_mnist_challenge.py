@@ -231,11 +231,10 @@ table([{"pictures": name, "excess distance": f"{value:.2f}"} for name, value in 
 # %% [markdown]
 # ## The score card
 #
-# Four rows are there before you start:
+# Three rows are there before you start:
 #
 # | row | network | training | pictures drawn in |
 # |---|---|---|---|
-# | the **example** | the example's | the first of its ten epochs | 50 steps of DDIM |
 # | the **example's settings** | the fast track's, which is smaller | Adam at 1e-3, batches of 128, noise prediction, for 40,960 images | 50 steps of DDIM |
 # | the **fast track** | the fast track's | that of notebook 3, for 40,960 images | 6 guided steps |
 # | the **best known** | the fast track's | the weights that come with the course: about two hours with fine-tuning | 4 steps, 3 of them guided |

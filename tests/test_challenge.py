@@ -120,7 +120,7 @@ def test_the_score_card_names_the_worst_class_and_sorts_by_cost(challenge):
     challenge.keep(ROW)
     lines = challenge.score_card().data.splitlines()
     assert "j 50%" in lines[-1] and "| dear |" in lines[-1]
-    assert len(lines) == 2 + 4 + 2  # head, pars, runs
+    assert len(lines) == 2 + 3 + 2  # head, pars, runs
 
 
 def test_the_frontier_never_gets_worse_with_cost(challenge):
@@ -134,7 +134,7 @@ def test_the_frontier_never_gets_worse_with_cost(challenge):
 
 
 def test_pars_are_complete(challenge):
-    assert len(challenge.pars) == 4
+    assert len(challenge.pars) == 3
     for par in challenge.pars:
         assert par["count"] == 1000 and len(par["seeds"]) == 5 and not par["is_sample"]
         assert json.dumps(par) and set(ROW) <= set(par)
