@@ -72,7 +72,7 @@ def drawn_features(counts, shift=0.0, scale=1.0, seed=0):
 
 
 @pytest.mark.parametrize("second", [False, True])
-@pytest.mark.parametrize("name, least", [("mnist", 0.994), ("fashion_mnist", 0.92)])
+@pytest.mark.parametrize("name, least", [("mnist", 0.994), ("fashion_mnist", 0.91)])
 def test_a_judge_recognises_as_many_real_images_as_its_settings_say(name, least, second):
     judge = load_classifier(name, second)
     assert accuracy(judge, real_dataset(name, "test")) == pytest.approx(judge.config.accuracy, abs=2e-4)
