@@ -303,7 +303,7 @@ def find_weights(name, variant: str | None = None, **hub) -> Path:
         FileNotFoundError: if there is none.
         ValueError: if it is too large to download.
     """
-    folder = path_of(name) if isinstance(name, Path) else path_of(str(name))
+    folder = path_of(str(name))
     if saved_file(folder, INDEX_FILE).exists():
         return folder
     if str(name) in BUNDLED_WEIGHTS:
