@@ -42,7 +42,7 @@ def make_scheduler(name: str = "ddpm", prediction_type: str = "epsilon"):
     if prediction_type not in ("epsilon", "v_prediction"):
         raise ValueError(f"unknown prediction_type {quoted(prediction_type)}: expected 'epsilon' or 'v_prediction'.")
     scheduler_class, options = SCHEDULERS[name]
-    with torch.device("cpu"):  # diffusers computes the steps' numbers there, whatever the default device
+    with torch.device("cpu"):  # where the solvers compute, whatever the default device
         return scheduler_class(**COSINE_SCHEDULE, **options, prediction_type=prediction_type)
 
 
@@ -119,7 +119,8 @@ def denoise(model, noise_scheduler, labels, scales, generator=None, batch_size: 
         batches = zip(solver.scale_model_input(x, t).to(model.dtype).split(batch_size), labels.split(batch_size))
         prediction = torch.cat([predict(model, part, t, its_labels, scale) for part, its_labels in batches]).float()
         prediction = prediction.masked_fill(~prediction.isfinite(), math.nan)  # infinity would be clipped to ink
-        x = solver.step(prediction, t, x, **noise).prev_sample
+        with torch.device("cpu"):  # of the solver's own numbers, whatever the default device
+            x = solver.step(prediction, t, x, **noise).prev_sample
         yield x
 
 
