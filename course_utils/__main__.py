@@ -3,7 +3,7 @@
 python -m course_utils check
 python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
 python -m course_utils tune     --weights runs/mine --out runs/mine-in-two-steps
-python -m course_utils sample   --weights mnist --digit 3 --count 8 --out grid.png
+python -m course_utils sample   --weights fashion_mnist --class Sneaker --count 8 --out grid.png
 python -m course_utils evaluate --weights mnist --count 1000
 torchrun --nproc_per_node 2 -m course_utils train ...
 """
@@ -24,15 +24,17 @@ import torch
 from course_utils.classifier import Classifier, load_classifier
 from course_utils.data import SOURCES, load_dataset
 from course_utils.evaluation import evaluate_by
+from course_utils.pictures import LARGEST_SIDE, image_format, picture_grid
 from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
-from course_utils.storage.files import make_writable_folder, written_whole
+from course_utils.storage.files import make_writable_folder, path_of, written_whole
 from course_utils.training import OPTIMIZERS, TrainingRun, running_mean
 from course_utils.two_steps import AdversarialConfig, check_fine_tuning, fine_tune
-from course_utils.widgets import png_bytes
+from course_utils.validation import check_whole_number, in_one_line, quoted
 
+COLUMNS = 10  # pictures in a row of an image file
 WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"
 
 
@@ -89,14 +91,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     command.set_defaults(run=run_tune)
 
-    command = commands.add_parser("sample", help="draw pictures of one class into a PNG file")
+    command = commands.add_parser("sample", help="draw pictures of one class into an image file, in rows of ten")
     command.add_argument("--weights", required=True, help=WEIGHTS)
-    command.add_argument("--digit", type=int, required=True, help="the class to draw, 0 to 9")
+    command.add_argument(
+        "--class", "--digit", dest="label", metavar="CLASS", required=True, help="the class to draw: its name or number"
+    )
     command.add_argument("--count", type=int, default=8)
     command.add_argument("--steps", type=int, help="default: what the weights were saved with")
     command.add_argument("--guidance", type=float, help="1 is off; default: what the weights were saved with")
+    command.add_argument("--guidance-start", type=float, help="share of the steps before it sets in; default: as saved")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", required=True, help="the PNG file")
+    command.add_argument("--out", required=True, help="the image file; its ending is its format: .png, .jpg, .pdf ...")
     command.set_defaults(run=run_sample)
 
     command = commands.add_parser("evaluate", help="measure class accuracy and excess distance; prints JSON")
@@ -210,17 +215,41 @@ def save(args, pipe: ClassConditionedPipeline, run: TrainingRun, report: dict):
 
 
 def run_sample(args):
-    """Draw one row of pictures into a PNG file."""
+    """Draw the pictures, when all that was asked for can be done, and say where they are.
+
+    Raises:
+        ValueError: for an ending, a class, a count or settings that cannot be followed.
+        OSError: if there are no such weights, or the file cannot be written.
+    """
+    out = path_of(args.out)
+    file_format = image_format(out)
     pipe = ClassConditionedPipeline.from_pretrained(args.weights)
-    if args.count < 1:
-        raise ValueError(f"--count is {args.count}, expected at least 1.")
-    generator = torch.Generator().manual_seed(args.seed)
-    pictures = pipe([args.digit] * args.count, args.steps, args.guidance, generator, output_type="pt").images
-    out = Path(args.out)
+    label = label_of(args.label, pipe.class_names)
+    check_whole_number("--count", args.count, 1, COLUMNS * (LARGEST_SIDE // pipe.unet.config.sample_size))
     make_writable_folder(out.parent)
+    generator = torch.Generator().manual_seed(args.seed)
+    settings = (args.steps, args.guidance, generator, "pt", args.guidance_start)
+    pictures = pipe([label] * args.count, *settings).images
     with written_whole(out) as file:
-        file.write_bytes(png_bytes(pictures))
-    print(f"{args.count} x {pipe.class_names[args.digit]} in {out}")
+        picture_grid(pictures, COLUMNS).save(file, file_format)
+    print(f"{args.count} x {pipe.class_names[label]} in {out}")
+
+
+def label_of(text: str, class_names: list[str]) -> int:
+    """The label that a class's name or number stands for; a name counts first.
+
+    Raises:
+        ValueError: if there is no such class.
+    """
+    names = [name.casefold() for name in class_names]
+    if text.casefold() in names:
+        return names.index(text.casefold())
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    known = in_one_line(", ".join(class_names))
+    raise ValueError(
+        f"there is no class {quoted(text)}: expected a number from 0 to {len(names) - 1}, or a name: {known}."
+    )
 
 
 def run_evaluate(args):

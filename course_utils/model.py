@@ -12,9 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.storage.weights import StrictModel
-from course_utils.validation import check_whole_number, quoted
+from course_utils.validation import check_switch, check_whole_number, plain, quoted
 
 CONDITIONINGS = ("embedding", "one_hot", "time")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
@@ -32,6 +33,8 @@ def check_class_labels(class_labels, num_classes: int) -> torch.Tensor:
     """
     wanted = f"expected whole numbers from 0 to {num_classes - 1}, such as [3, 3, 7]"
     try:
+        if isinstance(class_labels, (list, tuple)) and any(isinstance(plain(label), bool) for label in class_labels):
+            raise TypeError("True and False are no labels")  # NumPy would take them for 1 and 0
         labels = class_labels if isinstance(class_labels, torch.Tensor) else to_tensor(np.asarray(class_labels))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
@@ -89,8 +92,9 @@ class ClassConditionedUnet(StrictModel):
         attention_levels: the levels (0 is the widest image) that have self-attention.
         attention_head_dim: size of an attention head.
         norm_num_groups: groups of every GroupNorm; must divide every width.
-        zero_init: start each residual branch and the output at zero, so that the network starts as (nearly) the
-            identity and can bear a higher learning rate (Goyal et al., arXiv:1706.02677, section 5.1).
+        zero_init: start with zeros in the last layer of each residual branch, of each attention and of the whole
+            network: each block hands on what it was given, the untrained network predicts zero everywhere, and it can
+            bear a higher learning rate (Goyal et al., arXiv:1706.02677, section 5.1).
         sample_size: side of the pictures it draws, in pixels; each level after the first must be able to halve it.
 
     Raises:
@@ -113,26 +117,27 @@ class ClassConditionedUnet(StrictModel):
         sample_size: int = 28,
     ):
         super().__init__()
-        check_architecture(self.config)
-        rows = num_classes + unconditional  # the "no class" row comes last
-        class_channels = {"embedding": class_emb_size, "one_hot": num_classes, "time": 0}[conditioning]
+        config = check_architecture(self.config)
+        self.register_to_config(**config)  # NumPy's numbers have become Python's, which can be saved
+        rows = config["num_classes"] + config["unconditional"]  # the "no class" row comes last
+        levels, attended = range(len(config["block_out_channels"])), config["attention_levels"]
         if conditioning == "embedding":
-            self.class_emb = nn.Embedding(rows, class_emb_size)
-        levels = range(len(block_out_channels))
+            self.class_emb = nn.Embedding(rows, config["class_emb_size"])
         self.model = Unet(
-            sample_size=sample_size,
-            in_channels=1 + class_channels,
+            sample_size=config["sample_size"],
+            in_channels=1
+            + {"embedding": config["class_emb_size"], "one_hot": config["num_classes"]}.get(conditioning, 0),
             out_channels=1,
-            layers_per_block=layers_per_block,
-            block_out_channels=tuple(block_out_channels),
-            down_block_types=tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels),
-            up_block_types=tuple("AttnUpBlock2D" if i in attention_levels else "UpBlock2D" for i in reversed(levels)),
-            attention_head_dim=attention_head_dim,
-            norm_num_groups=norm_num_groups,
+            layers_per_block=config["layers_per_block"],
+            block_out_channels=config["block_out_channels"],
+            down_block_types=tuple("AttnDownBlock2D" if i in attended else "DownBlock2D" for i in levels),
+            up_block_types=tuple("AttnUpBlock2D" if i in attended else "UpBlock2D" for i in reversed(levels)),
+            attention_head_dim=config["attention_head_dim"],
+            norm_num_groups=config["norm_num_groups"],
             num_class_embeds=rows if conditioning == "time" else None,
             resnet_time_scale_shift="scale_shift" if conditioning == "time" else "default",
         )
-        if zero_init:
+        if config["zero_init"]:
             zero_residual_branches(self.model)
 
     @classmethod
@@ -171,6 +176,11 @@ class ClassConditionedUnet(StrictModel):
             sample_size=14,
         )
         return cls(**{**small, **changes})
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, all of which have the same."""
+        return self.model.dtype
 
     @property
     def null_label(self) -> int:
@@ -222,98 +232,116 @@ class ClassConditionedUnet(StrictModel):
         model.register_to_config(num_classes=len(vectors))
         return model
 
-    def check_inputs(self, x: torch.Tensor, class_labels) -> torch.Tensor:
-        """Refuse pictures and labels that do not fit together; returns the labels as int64 (B,)."""
+    def check_shapes(self, sample: torch.Tensor, class_labels: torch.Tensor):
+        """Refuse pictures and labels that do not fit together, by shape and dtype alone."""
         step = 2 ** (len(self.config.block_out_channels) - 1)  # pixels: every level after the first halves the picture
-        if x.ndim != 4 or x.shape[1] != 1 or not x.is_floating_point():
-            raise ValueError(f"x has shape {tuple(x.shape)} and dtype {x.dtype}, expected (B, 1, 28, 28) of floats.")
-        if any(size < step or size % step for size in x.shape[2:]):
+        if sample.ndim != 4 or sample.shape[1] != 1 or not sample.is_floating_point():
+            found = f"sample has shape {tuple(sample.shape)} and dtype {sample.dtype}"
+            raise ValueError(f"{found}, expected (B, 1, 28, 28) of floats.")
+        height, width = sample.shape[2:]
+        if height < step or height % step or width < step or width % step:
             raise ValueError(
-                f"x has pictures of {x.shape[2]}x{x.shape[3]} pixels, expected multiples of {step}, such as 28."
+                f"sample has pictures of {height}x{width} pixels, expected multiples of {step}, such as 28."
             )
-        labels = check_class_labels(class_labels, self.config.num_classes + self.config.unconditional)
-        if len(labels) != len(x):
-            raise ValueError(f"there are {len(labels)} class_labels for {len(x)} pictures, expected one for each.")
-        return labels
+        if class_labels.ndim != 1 or class_labels.dtype not in INTEGERS:
+            found = f"class_labels has shape {tuple(class_labels.shape)} and dtype {class_labels.dtype}"
+            raise ValueError(f"{found}, expected (B,) of whole numbers.")
+        labels, pictures = class_labels.shape[0], sample.shape[0]  # len() would fix the batch's size in an export
+        if labels != pictures:
+            raise ValueError(f"there are {labels} class_labels for {pictures} pictures, expected one for each.")
 
-    def forward(self, x: torch.Tensor, t, class_labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, sample: torch.Tensor, timestep, class_labels) -> torch.Tensor:
         """Predict the noise (or the velocity, as trained) in a batch of noisy images.
 
+        Only shapes and dtypes are checked here, so that `torch.compile` and `torch.export` see one graph and a GPU need
+        not wait; the labels' values are checked by those who ask for pictures, with `check_class_labels`.
+
         Args:
-            x: noisy images, float (B, 1, 28, 28).
-            t: timestep, an int or an int tensor of shape () or (B,), 0 .. num_train_timesteps - 1.
-            class_labels: int64 (B,).
+            sample: noisy images, float (B, 1, 28, 28).
+            timestep: an int or an int tensor of shape () or (B,), 0 .. num_train_timesteps - 1.
+            class_labels: an int tensor (B,), or a list of B ints; 0 .. num_classes - 1, or `null_label`.
 
         Returns:
             float (B, 1, 28, 28).
 
         Raises:
-            ValueError: for pictures or labels of another shape, or labels out of range.
+            ValueError: for pictures or labels of another shape or dtype.
         """
-        class_labels = self.check_inputs(x, class_labels)
+        class_labels = torch.as_tensor(class_labels, device=sample.device)
+        self.check_shapes(sample, class_labels)
+        class_labels = class_labels.long()
         if self.config.conditioning == "time":
-            return self.model(x, t, class_labels).sample
-        class_cond = self.class_channels(class_labels, *x.shape[-2:])  # (B, 4, 28, 28)
-        net_input = torch.cat((x, class_cond), dim=1)  # (B, 5, 28, 28)
-        return self.model(net_input, t).sample  # (B, 1, 28, 28)
+            return self.model(sample, timestep, class_labels).sample
+        class_cond = self.class_channels(class_labels, *sample.shape[-2:])  # (B, 4, 28, 28)
+        net_input = torch.cat((sample, class_cond), dim=1)  # (B, 5, 28, 28)
+        return self.model(net_input, timestep).sample  # (B, 1, 28, 28)
 
 
-def check_architecture(config):
+def check_architecture(config) -> dict:
     """Refuse, before anything is allocated, sizes that make no network for 28x28 images.
 
     Args:
         config: the arguments of `ClassConditionedUnet` by name, as its `config` holds them.
 
+    Returns:
+        The same in Python's own types, whichever library the numbers came from.
+
     Raises:
         ValueError: with what was found and what was expected.
     """
-    if config["conditioning"] not in CONDITIONINGS:
+    conditioning = config["conditioning"]
+    if not isinstance(conditioning, str) or conditioning not in CONDITIONINGS:
         expected = ", ".join(map(repr, CONDITIONINGS))
-        raise ValueError(f"conditioning is {quoted(config['conditioning'])}, expected one of {expected}.")
-    for name, largest in (("num_classes", 1000), ("class_emb_size", 512), ("layers_per_block", 8)):
-        check_whole_number(name, config[name], 1, largest)
-    for name in ("unconditional", "zero_init"):
-        if not isinstance(config[name], bool):
-            raise ValueError(f"{name} is {quoted(config[name])}, expected True or False.")
-    check_levels(config["block_out_channels"], config["attention_levels"])
-    check_divisions(config)
+        raise ValueError(f"conditioning is {quoted(conditioning)}, expected one of {expected}.")
+    limits = dict(num_classes=1000, class_emb_size=512, layers_per_block=8, sample_size=256)
+    sizes = {name: check_whole_number(name, config[name], 1, largest) for name, largest in limits.items()}
+    switches = {name: check_switch(name, config[name]) for name in ("unconditional", "zero_init")}
+    widths = check_widths(config["block_out_channels"])
+    attention_levels = check_attention_levels(config["attention_levels"])
+    groups = check_whole_number("norm_num_groups", config["norm_num_groups"], 1, max(widths))
+    check_divisions(widths, groups, sizes["sample_size"])
+    attended = {level for level in attention_levels if level < len(widths)} | {len(widths) - 1}
+    narrowest = min(widths[level] for level in attended)  # the middle, after the last level, always has attention
+    head = check_whole_number("attention_head_dim", config["attention_head_dim"], 1, narrowest)
+    lists = dict(block_out_channels=widths, attention_levels=attention_levels)
+    return dict(conditioning=conditioning, norm_num_groups=groups, attention_head_dim=head) | sizes | switches | lists
 
 
-def check_levels(widths, attention_levels):
-    """Refuse widths that are too many or too large, and attention at levels that no network has.
+def check_widths(widths) -> tuple[int, ...]:
+    """Refuse widths that are too many or too large.
 
     Raises:
         ValueError: with what was found and what was expected.
     """
-    if not isinstance(widths, (list, tuple)) or not 1 <= len(widths) <= 3:
+    if not isinstance(widths, (list, tuple, np.ndarray)) or not 1 <= len(widths) <= 3:
         raise ValueError(
             f"block_out_channels is {quoted(widths)}, expected a list of 1 to 3 widths: 28 can be halved only twice."
         )
-    for width in widths:
-        check_whole_number("a width in block_out_channels", width, 1, 1024)
-    if not isinstance(attention_levels, (list, tuple)) or len(attention_levels) > 3:
-        raise ValueError(f"attention_levels is {quoted(attention_levels)}, expected a list of at most 3 levels.")
-    for level in attention_levels:
-        check_whole_number("a level in attention_levels", level, 0, 2)
+    return tuple(check_whole_number("a width in block_out_channels", width, 1, 1024) for width in widths)
 
 
-def check_divisions(config):
-    """Refuse groups that do not divide every width, a picture that cannot be halved, and too wide attention heads.
+def check_attention_levels(levels) -> tuple[int, ...]:
+    """Refuse attention at levels that no network has.
 
     Raises:
         ValueError: with what was found and what was expected.
     """
-    widths, groups = list(config["block_out_channels"]), config["norm_num_groups"]
-    check_whole_number("norm_num_groups", groups, 1, max(widths))
+    if not isinstance(levels, (list, tuple, np.ndarray)) or len(levels) > 3:
+        raise ValueError(f"attention_levels is {quoted(levels)}, expected a list of at most 3 levels.")
+    return tuple(check_whole_number("a level in attention_levels", level, 0, 2) for level in levels)
+
+
+def check_divisions(widths: tuple[int, ...], groups: int, size: int):
+    """Refuse groups that do not divide every width, and a picture that cannot be halved often enough.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
     if any(width % groups for width in widths):
-        raise ValueError(f"norm_num_groups is {groups}, expected a divisor of every width in {widths}.")
-    size, step = config["sample_size"], 2 ** (len(widths) - 1)
-    check_whole_number("sample_size", size, 1, 256)
+        raise ValueError(f"norm_num_groups is {groups}, expected a divisor of every width in {[*widths]}.")
+    step = 2 ** (len(widths) - 1)
     if size % step:
         raise ValueError(f"sample_size is {size}, expected a multiple of {step} for {len(widths)} levels.")
-    attended = {level for level in config["attention_levels"] if level < len(widths)} | {len(widths) - 1}
-    narrowest = min(widths[level] for level in attended)  # the middle, after the last level, always has attention
-    check_whole_number("attention_head_dim", config["attention_head_dim"], 1, narrowest)
 
 
 def zero_residual_branches(unet: UNet2DModel):
@@ -333,9 +361,10 @@ def flops_per_image(model, size: int = 28) -> int:
 
     Forward and backward are counted as they run; the optimiser, which does not grow with the images, is left out.
     """
-    image, t, label = torch.zeros(1, 1, size, size), torch.zeros(1, dtype=torch.int64), torch.zeros(1).long()
+    image = torch.zeros(1, 1, size, size, device=model.device, dtype=model.dtype)
+    timestep = label = torch.zeros(1, dtype=torch.int64, device=model.device)
     # Plain attention: what the counter knows of the faster kinds differs with torch's version and the device.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        F.mse_loss(model(image, t, label), image).backward()
+        F.mse_loss(model(image, timestep, label), image).backward()
     model.zero_grad()
     return counter.get_total_flops()

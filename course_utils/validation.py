@@ -1,5 +1,7 @@
 """Checks of what comes in, and the words in which a wrong value is shown."""
 
+import numbers
+import operator
 import reprlib
 
 
@@ -13,15 +15,54 @@ def quoted(value) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
-def check_whole_number(name: str, value, smallest: int, largest: int):
-    """Refuse what is not an int from `smallest` to `largest`; True and False are no numbers here.
+def plain(value):
+    """A single number or switch of NumPy's or PyTorch's as Python's own; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def is_number(value) -> bool:
+    """True for a real number, NumPy's included; True and False are none."""
+    return isinstance(plain(value), numbers.Real) and not isinstance(plain(value), bool)
+
+
+def check_whole_number(name: str, value, smallest: int, largest: int) -> int:
+    """Refuse what is not a whole number from `smallest` to `largest`; True and False are no numbers here.
+
+    Returns:
+        The number as an int, whichever library it came from.
 
     Raises:
         ValueError: with what was found and what was expected.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+    try:
+        whole = operator.index(plain(value)) if is_number(value) else None
+    except TypeError:
+        whole = None
+    if whole is None or not smallest <= whole <= largest:
         raise ValueError(f"{name} is {quoted(value)}, expected a whole number from {smallest} to {largest}.")
+    return whole
 
 
-def is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def check_number(name: str, value, smallest: float, largest: float, note: str = "") -> float:
+    """Refuse what is not a number from `smallest` to `largest`; `note` is what the sentence adds about the range.
+
+    Returns:
+        The number as a float, whichever library it came from.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if not is_number(value) or not smallest <= plain(value) <= largest:  # not so for NaN
+        raise ValueError(f"{name} is {quoted(value)}, expected a number from {smallest} to {largest}{note}.")
+    return float(value)
+
+
+def check_switch(name: str, value) -> bool:
+    """Refuse what is neither True nor False; NumPy's own are these, too.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if not isinstance(plain(value), bool):
+        raise ValueError(f"{name} is {quoted(value)}, expected True or False.")
+    return plain(value)

@@ -1,17 +1,15 @@
 """Panels to play with: a slider that picks a class and sees it drawn, and one that adds noise."""
 
 import copy
-import io
 import secrets
 import threading
 import time
 
 import ipywidgets
 import torch
-from PIL import Image as PILImage
 
 from course_utils.data import scale_to_model
-from course_utils.pipeline import SAVED_DEFAULTS
+from course_utils.pictures import png_bytes
 
 PIXEL = 8  # screen pixels for one pixel of a picture
 
@@ -83,8 +81,7 @@ class ClassPicker(LivePanel):
         num_classes = pipe.unet.config.num_classes
         if len(names) != num_classes:
             raise ValueError(f"class_names has {len(names)} names, expected {num_classes}, one for each class.")
-        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
-        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
+        self.pipe = pipe.with_unet(copy.deepcopy(pipe.unet))
         self.names, self.kind = names, "class" if names_need_showing(names) else "digit"
         self.seed = secrets.randbelow(10_000)
         self.make_controls()
@@ -233,8 +230,7 @@ class GuidanceSlider(LivePanel):
 
     def __init__(self, pipe):
         _ = pipe.unet.null_label  # says so now, if there is no "no class"
-        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
-        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
+        self.pipe = pipe.with_unet(copy.deepcopy(pipe.unet))
         self.labels, self.seed = list(range(pipe.unet.config.num_classes)), 0
         self.slider = ipywidgets.FloatSlider(1, min=1, max=8, step=0.5, description="guidance", continuous_update=True)
         self.slider.layout.width = "420px"
@@ -293,9 +289,10 @@ class EmbeddingMixer(LivePanel):
 
     def __init__(self, pipe, start: int = 3, end: int = 8, mix=straight_line):
         unet = pipe.unet.with_class_vectors(torch.zeros(1, pipe.unet.config.class_emb_size))
-        self.pipe = type(pipe)(unet, pipe.scheduler, **{name: pipe.config[name] for name in SAVED_DEFAULTS})
+        self.pipe = pipe.with_unet(unet, class_names=None)  # it knows one class, the mixture
         self.embedding, self.mix, self.seed = copy.deepcopy(pipe.unet.class_emb), mix, 0
-        options = [(name, label) for label, name in enumerate(pipe.class_names)]
+        self.names = pipe.class_names
+        options = [(name, label) for label, name in enumerate(self.names)]
         self.start = ipywidgets.Dropdown(options=options, value=start, description="from")
         self.end = ipywidgets.Dropdown(options=options, value=end, description="to")
         self.slider = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="share", continuous_update=True)
@@ -321,21 +318,9 @@ class EmbeddingMixer(LivePanel):
             self.pipe.unet.class_emb.weight[0].copy_(self.mix(self.embedding, start, end, share))
         pictures = self.pipe([0], generator=torch.Generator().manual_seed(seed), output_type="pt").images
         self.image.value = png_bytes(pictures)
-        names = self.pipe.class_names
-        self.status.value = f"{1 - share:.0%} of {names[start]}, {share:.0%} of {names[end]} (seed {seed})"
+        self.status.value = f"{1 - share:.0%} of {self.names[start]}, {share:.0%} of {self.names[end]} (seed {seed})"
 
     def draw_anew(self):
         """Draw the same mixture from other noise."""
         self.seed += 1
         self.update()
-
-
-def png_bytes(pictures: torch.Tensor) -> bytes:
-    """Pictures (N, 1, 28, 28) in [0, 1], side by side, as PNG with every pixel enlarged to a height of 224 pixels."""
-    row = torch.cat(list(pictures[:, 0]), dim=1)  # (28, N * 28)
-    image = PILImage.fromarray(row.mul(255).round().byte().cpu().numpy())
-    scale = 28 * PIXEL // image.height  # small pictures fill the panel, too
-    image = image.resize((image.width * scale, image.height * scale), PILImage.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

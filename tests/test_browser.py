@@ -51,7 +51,8 @@ from course_utils.data import ImageDataset
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
 from course_utils.training import TrainingConfig, train
-from course_utils.widgets import ClassPicker, png_bytes
+from course_utils.pictures import png_bytes
+from course_utils.widgets import ClassPicker
 pipe = ClassConditionedPipeline.from_pretrained("mnist")
 picker = ClassPicker(pipe)
 picker""",

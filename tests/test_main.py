@@ -1,11 +1,14 @@
 import json
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from course_utils import data
-from course_utils.__main__ import main
+from course_utils.__main__ import label_of, main
 from course_utils.data import load_sample
+from course_utils.pictures import picture_grid
 from course_utils.pipeline import ClassConditionedPipeline
 
 
@@ -55,7 +58,12 @@ def test_train_tune_sample_evaluate(tmp_path, sample_data, capsys):
         (["sample", "--weights", "mnist", "--digit", "-1", "--out", "x.png"], "from 0 to 9"),
         (["sample", "--weights", "mnist", "--digit", "3", "--steps", "0", "--out", "x.png"], "from 1 to 1000"),
         (["sample", "--weights", "mnist", "--digit", "3", "--steps", "5000", "--out", "x.png"], "from 1 to 1000"),
-        (["sample", "--weights", "mnist", "--digit", "3", "--count", "0", "--out", "x.png"], "at least 1"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--count", "0", "--out", "x.png"], "from 1 to 5710"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--count", "99999", "--out", "x.png"], "from 1 to 5710"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--out", "x.txt"], "ends in '.txt'"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--out", "x"], "ends in ''"),
+        (["sample", "--weights", "fashion_mnist", "--class", "Boot", "--out", "x.png"], "T-shirt, Trouser"),
+        (["sample", "--weights", "mnist", "--digit", "3", "--guidance-start", "2", "--out", "x.png"], "from 0 to 1"),
         (["evaluate", "--weights", ".", "--count", "20"], "model_index.json"),
         (["evaluate", "--weights", "mnist", "--count", "1"], "count is 1"),
         (["train", "--epochs", "0", "--out", "weights"], "num_epochs"),
@@ -74,6 +82,69 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, sample_data, 
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and words in error and "\n" not in error
     assert not list(tmp_path.glob("**/*.png")) and not list(tmp_path.glob("**/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "ending, kind",
+    [
+        ("png", "PNG"),
+        ("jpg", "JPEG"),
+        ("JPEG", "JPEG"),
+        ("webp", "WEBP"),
+        ("bmp", "BMP"),
+        ("gif", "GIF"),
+        ("pdf", "PDF"),
+    ],
+)
+def test_pictures_are_laid_out_in_rows_of_ten_in_the_format_of_the_ending(tmp_path, tiny_pipe, ending, kind):
+    tiny_pipe.save_pretrained(tmp_path / "tiny")
+    out = tmp_path / "new" / f"grid.{ending}"
+    assert (
+        main(["sample", "--weights", str(tmp_path / "tiny"), "--digit", "3", "--count", "23", "--out", str(out)]) == 0
+    )
+    if kind == "PDF":
+        assert out.read_bytes().startswith(b"%PDF")
+    else:
+        image = Image.open(out)
+        assert image.format == kind and image.size == (10 * 224, 3 * 224)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_many_pictures_make_no_huge_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        ClassConditionedPipeline, "__call__", lambda pipe, labels, *_: Drawn(torch.rand(len(labels), 1, 28, 28))
+    )
+    for count, size in ((400, (2240, 40 * 224)), (5710, (280, 571 * 28))):
+        out = str(tmp_path / "grid.png")
+        assert main(["sample", "--weights", "mnist", "--digit", "3", "--count", str(count), "--out", out]) == 0
+        assert Image.open(out).size == size
+
+
+class Drawn:
+    """What a pipeline returns."""
+
+    def __init__(self, images):
+        self.images = images
+
+
+def test_a_grid_shows_the_pictures_in_order():
+    pictures = torch.arange(12).view(12, 1, 1, 1).expand(12, 1, 28, 28) / 12
+    grid = np.asarray(picture_grid(pictures, 10))
+    shown = [grid[112 + 224 * (i // 10), 112 + 224 * (i % 10)] for i in range(20)]
+    assert shown == [round(255 * i / 12) for i in range(12)] + [0] * 8
+
+
+@pytest.mark.parametrize(
+    "option, text", [("--class", "Sneaker"), ("--class", "sneaker"), ("--digit", "7"), ("--class", "7")]
+)
+def test_a_class_may_be_named_or_numbered(tmp_path, capsys, option, text):
+    out = str(tmp_path / "x.png")
+    assert main(["sample", "--weights", "fashion_mnist", option, text, "--count", "1", "--out", out]) == 0
+    assert capsys.readouterr().out.startswith("1 x Sneaker in /")
+
+
+def test_where_names_are_numbers_they_are_what_counts():
+    assert [label_of(text, ["7", "3", "0"]) for text in ("7", "3", "0", "1")] == [0, 1, 2, 1]
 
 
 @pytest.mark.parametrize("arguments", [["--weights", "mnist", "--steps", "0"], ["--weights", "damaged"]])

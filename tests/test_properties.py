@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from course_utils.model import CONDITIONINGS, check_class_labels
 from course_utils.pipeline import OUTPUT_TYPES, ClassConditionedPipeline
-from course_utils.sampling import SCHEDULERS, make_scheduler, sample, set_timesteps
+from course_utils.sampling import SCHEDULERS, make_scheduler, make_solver, sample
 from tiny import make_tiny_model
 
 
@@ -82,13 +82,18 @@ def test_pictures_are_finite_repeatable_and_leave_everything_as_it_was(
 
 
 @examples(50)
-@given(models, schedulers, in_range, st.integers(1, 3), st.floats(0, 5), seeds, st.integers(1, 5))
-def test_a_picture_does_not_depend_on_its_batch(model, scheduler, labels, steps, guidance, seed, batch_size):
-    together = sample(model, scheduler, labels, steps, guidance, seeded(seed))
-    split = sample(model, scheduler, labels, steps, guidance, seeded(seed), batch_size=batch_size)
-    alone = sample(model, scheduler, labels[:1], steps, guidance, seeded(seed))
-    torch.testing.assert_close(together, split, atol=2e-3, rtol=0)
-    torch.testing.assert_close(together[:1], alone, atol=2e-3, rtol=0)
+@given(models, schedulers, in_range, st.integers(1, 3), st.floats(0, 5), seeds, st.integers(1, 5), st.randoms())
+def test_a_picture_does_not_depend_on_its_batch(model, scheduler, labels, steps, guidance, seed, batch_size, chance):
+    def draw(places, **options):
+        generators = [seeded((seed + place) % 2**63) for place in places]
+        return sample(model, scheduler, [labels[place] for place in places], steps, guidance, generators, **options)
+
+    places = list(range(len(labels)))
+    together = draw(places)
+    torch.testing.assert_close(draw(places, batch_size=batch_size), together, atol=2e-3, rtol=0)
+    chance.shuffle(places)
+    torch.testing.assert_close(draw(places), together[places], atol=2e-3, rtol=0)
+    torch.testing.assert_close(draw(places[:1]), together[places[:1]], atol=2e-3, rtol=0)
 
 
 @examples(50)
@@ -108,8 +113,7 @@ def test_a_pipeline_draws_what_sample_draws(labels, output_type, steps, seed, co
 @examples(300)
 @given(schedulers, st.integers(1, 1000))
 def test_every_number_of_steps_gives_as_many_timesteps(scheduler, steps):
-    set_timesteps(scheduler, steps)
-    timesteps = scheduler.timesteps.tolist()
+    timesteps = make_solver(scheduler, steps).timesteps.tolist()
     assert len(timesteps) == steps and timesteps == sorted(set(timesteps), reverse=True)
     assert 0 <= timesteps[-1] and timesteps[0] <= 999
 
@@ -206,8 +210,13 @@ def test_a_bad_generator_is_refused(generator):
 def test_unknown_names_are_refused(one, other):
     refused(lambda: make_scheduler(one))
     refused(lambda: make_scheduler("ddim", one))
-    refused(lambda: ClassConditionedPipeline(make_model("time"), make_scheduler(), one))
     refused(lambda: ClassConditionedPipeline(make_model("time"), make_scheduler())([3], output_type=other))
+
+
+@examples(100)
+@given(no_whole_number.filter(lambda name: not isinstance(name, str)) | st.text(min_size=101) | st.just("a\nb"))
+def test_bad_data_set_names_are_refused(name):
+    refused(lambda: ClassConditionedPipeline(make_model("time"), make_scheduler(), name))
 
 
 @examples(50)

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from course_utils import sampling
-from course_utils.sampling import SCHEDULERS, make_scheduler, predict, sample
+from course_utils.sampling import SCHEDULERS, denoise, guidance_scales, make_scheduler, predict, sample
 from tiny import make_tiny_model
 
 
@@ -22,14 +24,155 @@ def test_pictures_are_finite_in_range_and_repeatable(tiny_model, name, predictio
     assert not torch.equal(first, sample(tiny_model, scheduler, [3, 7], 4, guidance_scale=2.0, generator=seeded(1)))
 
 
-@pytest.mark.parametrize("name", ["ddpm", "dpmsolver++"])
-def test_a_picture_does_not_depend_on_its_batch(tiny_model, name):
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_with_a_generator_each_a_picture_does_not_depend_on_its_batch_nor_on_its_place(tiny_model, name):
     scheduler = make_scheduler(name)
-    together = sample(tiny_model, scheduler, [1, 2, 3, 4, 5], 3, generator=seeded())
-    split = sample(tiny_model, scheduler, [1, 2, 3, 4, 5], 3, generator=seeded(), batch_size=2)
-    alone = sample(tiny_model, scheduler, [1], 3, generator=seeded())
-    torch.testing.assert_close(together, split, atol=1e-4, rtol=0)
-    torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=0)
+    together = sample(tiny_model, scheduler, [1, 2, 3], 3, generator=[seeded(1), seeded(2), seeded(3)])
+    others = sample(tiny_model, scheduler, [3, 9, 1], 3, generator=(seeded(3), seeded(4), seeded(1)))
+    for label in (1, 2, 3):
+        alone = sample(tiny_model, scheduler, [label], 3, generator=[seeded(label)])
+        single = sample(tiny_model, scheduler, [label], 3, generator=seeded(label))
+        assert torch.equal(alone, single)
+        torch.testing.assert_close(together[label - 1 : label], alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(others[[2, 0]], together[[0, 2]], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("many", [False, True])
+def test_pictures_do_not_depend_on_how_many_the_network_sees_at_a_time(tiny_model, name, many):
+    def draw(batch_size):
+        generator = [seeded(i) for i in range(5)] if many else seeded()
+        return sample(tiny_model, make_scheduler(name), [1, 2, 3, 4, 5], 3, 2.0, generator, batch_size)
+
+    whole = draw(None)
+    for batch_size in (1, 2, 3):
+        torch.testing.assert_close(draw(batch_size), whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_another_number_of_generators_than_of_pictures(tiny_model, count):
+    with pytest.raises(ValueError, match=f"there are {count} generators for 3 pictures, expected one for each"):
+        sample(tiny_model, make_scheduler(), [1, 2, 3], 1, generator=[seeded()] * count)
+
+
+def by_diffusers(model, scheduler, labels, steps, seed):
+    """Pictures by diffusers' own loop: noise, set_timesteps, and a step for each timestep."""
+    generator, x = seeded(seed), torch.randn(len(labels), 1, 28, 28, generator=seeded(seed))
+    generator.set_state(advanced(seed, len(labels)))
+    scheduler.set_timesteps(steps)
+    options = dict(generator=generator) if isinstance(scheduler, DDPMScheduler) else {}
+    if isinstance(scheduler, DDIMScheduler):
+        options = dict(use_clipped_model_output=True)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(model(x, t, torch.tensor(labels)), t, x, **options).prev_sample
+    return x.clamp(-1, 1)
+
+
+def advanced(seed, count):
+    """The state of a generator that has drawn the noise of so many pictures."""
+    generator = seeded(seed)
+    torch.randn(count, 1, 28, 28, generator=generator)
+    return generator.get_state()
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("steps, seed", [(1, 0), (2, 1), (4, 2), (10, 3), (20, 4)])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_loop_is_diffusers_own(tiny_model, name, steps, seed, prediction_type):
+    drawn = sample(tiny_model, make_scheduler(name, prediction_type), [3, 7], steps, generator=seeded(seed))
+    expected = by_diffusers(tiny_model, make_scheduler(name, prediction_type), [3, 7], steps, seed)
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [3, 6, 7, 40, 60, 61])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_ddim_steps_to_the_next_timestep_of_its_list(tiny_model, steps, prediction_type):
+    """Equation 12 of arXiv:2010.02502 without noise, from a picture that is clipped."""
+    scheduler = make_scheduler("ddim", prediction_type)
+    timesteps = [round(1000 - i * 1000 / steps) - 1 for i in range(steps)]
+    x, tiny_model = torch.randn(1, 1, 28, 28, generator=seeded()), tiny_model.eval()
+    for t, following in zip(timesteps, [*timesteps[1:], None]):
+        kept, added = scheduler.alphas_cumprod[t].sqrt(), (1 - scheduler.alphas_cumprod[t]).sqrt()
+        with torch.no_grad():
+            said = tiny_model(x, t, torch.tensor([3]))
+        picture = (x - added * said) / kept if prediction_type == "epsilon" else kept * x - added * said
+        picture = picture.clamp(-1, 1)
+        noise = (x - kept * picture) / added
+        alpha = torch.tensor(1.0) if following is None else scheduler.alphas_cumprod[following]
+        x = alpha.sqrt() * picture + (1 - alpha).sqrt() * noise
+    drawn = sample(tiny_model, scheduler, [3], steps, generator=seeded())
+    torch.testing.assert_close(drawn, x, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_prediction_that_is_no_number_is_an_error_and_not_a_picture(tiny_model, monkeypatch, name, number):
+    calls = []
+
+    def predict_once_wrongly(model, x, t, labels, scale):
+        calls.append(t)
+        prediction = torch.zeros_like(x)
+        prediction[-1, 0, 3, 4] = number if len(calls) == 2 else 0.0
+        return prediction
+
+    monkeypatch.setattr(sampling, "predict", predict_once_wrongly)
+    with pytest.raises(FloatingPointError, match="no longer finite"):
+        sample(tiny_model, make_scheduler(name), [3, 7], 4, generator=seeded())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_network_in_another_dtype_draws_the_same_from_the_same_noise(tiny_model, name, dtype):
+    scheduler = make_scheduler(name, "v_prediction")
+    expected = sample(tiny_model, scheduler, [3, 7], 4, 2.0, seeded())
+    drawn = sample(tiny_model.to(dtype), scheduler, [3, 7], 4, 2.0, seeded())
+    assert drawn.dtype == torch.float32 and drawn.device.type == "cpu"
+    assert (drawn - expected).abs().mean() < {torch.float64: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}[dtype]
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_loop_runs_on_the_networks_device(tiny_model, name):
+    steps = list(denoise(tiny_model.to("meta"), make_scheduler(name), torch.tensor([3, 7]), [1.0, 2.0, 2.0], seeded()))
+    assert [step.device.type for step in steps] == ["meta"] * 3
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_default_dtype_and_device_play_no_part(tiny_model, name):
+    expected = sample(tiny_model, make_scheduler(name), [3, 7], 3, 2.0, seeded())
+    try:
+        torch.set_default_device("meta")
+        if name != "unipc":  # diffusers' own arithmetic mixes dtypes there
+            torch.set_default_dtype(torch.float64)
+        drawn = sample(tiny_model, make_scheduler(name), [3, 7], 3, 2.0, seeded())
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=0)
+
+
+def test_guidance_starts_after_its_share_of_the_steps_and_no_step_later():
+    for steps in (1, 2, 3, 7, 10, 50, 100, 999, 1000):
+        for percent in range(101):
+            unguided = guidance_scales(steps, 5.0, percent / 100).count(1.0)
+            assert unguided == -(-percent * steps // 100), (steps, percent)
+
+
+def test_no_guidance_at_all_ignores_the_label_and_a_little_follows_it_a_little(tiny_model):
+    def draw(label, scale):
+        return sample(tiny_model, make_scheduler("ddim", "v_prediction"), [label], 1, scale, seeded())
+
+    assert torch.equal(draw(3, 0), draw(7, 0)) and torch.equal(draw(3, 0.0), draw(3, 0))
+    assert 0 < (draw(3, 0.5) - draw(3, 0)).abs().max() < (draw(3, 1) - draw(3, 0)).abs().max()
+
+
+def test_numbers_may_be_numpys(tiny_model):
+    scheduler = make_scheduler("ddim")
+    expected = sample(tiny_model, scheduler, [3], 3, 2.0, seeded(), 1, guidance_start=0.5)
+    for steps in (np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)):
+        for scale, start in ((np.float32(2), np.float16(0.5)), (np.int32(2), np.float64(0.5)), (np.array(2.0), 0.5)):
+            drawn = sample(tiny_model, scheduler, [3], steps, scale, seeded(), np.int16(1), guidance_start=start)
+            assert torch.equal(drawn, expected)
 
 
 def test_few_steps_start_at_the_noisiest_timestep():
@@ -85,16 +228,18 @@ def test_callback_sees_every_step(tiny_model):
         batch_size=2,
         callback=lambda step, x: seen.append((step, len(x))),
     )
-    assert seen == [(0, 2), (1, 2), (2, 2), (3, 2), (0, 1), (1, 1), (2, 1), (3, 1)]
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("steps", [0, -1, 5000, 2.5, "ten", None, True])
+@pytest.mark.parametrize(
+    "steps", [0, -1, 5000, 2.5, "ten", None, True, np.True_, np.float64(2), np.str_("2"), torch.tensor(True)]
+)
 def test_bad_steps(tiny_model, steps):
     with pytest.raises(ValueError, match="whole number from 1 to 1000"):
         sample(tiny_model, make_scheduler(), [3], steps)
 
 
-@pytest.mark.parametrize("scale", [-1, 1000, "much", float("nan")])
+@pytest.mark.parametrize("scale", [-1, 1000, "much", float("nan"), np.float32("nan"), np.True_, 1j, None])
 def test_bad_guidance(tiny_model, scale):
     with pytest.raises(ValueError, match="guidance_scale"):
         sample(tiny_model, make_scheduler(), [3], 2, guidance_scale=scale)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from course_utils.pictures import png_bytes
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
 from course_utils.training import TrainingConfig, train
-from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, GuidanceSlider, NoiseSlider, png_bytes
+from course_utils.widgets import PIXEL, ClassPicker, EmbeddingMixer, GuidanceSlider, NoiseSlider
 from tiny import make_tiny_model
 
 
