@@ -113,29 +113,39 @@ def denoise(model, noise_scheduler, labels, scales, generator=None, batch_size: 
     labels = labels.to(model.device)
     shape = (len(labels), 1, model.config.sample_size, model.config.sample_size)
     x = randn_tensor(shape, generator, model.device, torch.float32) * solver.init_noise_sigma
-    noise = dict(generator=generator) if isinstance(solver, DDPMScheduler) else {}  # it alone adds noise in each step
+    options = step_options(solver, generator)
     for t, scale in zip(solver.timesteps, scales, strict=True):
         # The network may compute in half precision; the solver, which adds up many small steps, does so in float32.
         batches = zip(solver.scale_model_input(x, t).to(model.dtype).split(batch_size), labels.split(batch_size))
         prediction = torch.cat([predict(model, part, t, its_labels, scale) for part, its_labels in batches]).float()
         prediction = prediction.masked_fill(~prediction.isfinite(), math.nan)  # infinity would be clipped to ink
         with torch.device("cpu"):  # of the solver's own numbers, whatever the default device
-            x = solver.step(prediction, t, x, **noise).prev_sample
+            x = solver.step(prediction, t, x, **options).prev_sample
         yield x
+
+
+def step_options(solver, generator) -> dict:
+    """What a kind of scheduler wants to be told at each step, beside the prediction."""
+    if isinstance(solver, DDPMScheduler):  # the only one here that adds noise while it samples
+        return dict(generator=generator)
+    if isinstance(solver, DDIMScheduler):  # else its noise and its clipped picture do not fit together
+        return dict(use_clipped_model_output=True)
+    return {}
 
 
 def make_solver(noise_scheduler, num_inference_steps: int):
     """A copy of a scheduler, started anew, that takes exactly so many steps, each to the next timestep of its list.
 
-    DDIM is run as what it is, DPM-Solver++ of the first order (arXiv:2211.01095, section 4): diffusers' own class steps
-    from t to t - 1000 // steps, which is another timestep than the next where the steps do not divide 1000.
+    diffusers' DDIM steps from t to t - 1000 // steps, which is another timestep than the next where the steps do not
+    divide 1000. There DPM-Solver++ of the first order, which is the same sampler (arXiv:2211.01095, section 4), takes its
+    place.
 
     Raises:
         ValueError: if the scheduler's spacing does not give so many different timesteps.
     """
     solver = copy.deepcopy(noise_scheduler)  # set_timesteps changes it
     timesteps = spaced_timesteps(solver, num_inference_steps)
-    if isinstance(solver, DDIMScheduler):
+    if isinstance(solver, DDIMScheduler) and solver.config.num_train_timesteps % num_inference_steps:
         solver = first_order_solver(solver)
     if "timesteps" in inspect.signature(solver.set_timesteps).parameters:
         solver.set_timesteps(timesteps=timesteps)
