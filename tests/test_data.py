@@ -103,7 +103,7 @@ def test_without_a_network_the_sample_stands_in_and_good_files_survive(
     folder = put_good_files(tmp_path / "data", name)
     good = {path: identity for path, identity in identities(folder).items() if path != file}
     DAMAGES[damage](folder / file, name)
-    with pytest.warns(UserWarning, match="bundled sample.*connect to the internet") as caught:
+    with pytest.warns(UserWarning, match="bundled sample.*put this right") as caught:
         ds = load_dataset(name, SPLITS[file])
     assert ds.is_sample and len(caught) == 1 and "\n" not in str(caught[0].message)
     assert good.items() <= identities(folder).items()
