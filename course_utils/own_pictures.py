@@ -20,6 +20,7 @@ ROUNDING = 1e-3  # by which a resized picture may leave the range from 0 to 1
 INKS = ("auto", "light", "dark")
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 SHOWN = 5  # names of files in a message
+CHUNK = 4096  # pictures that are turned into bytes at once
 
 
 def as_images(images) -> torch.Tensor:
@@ -237,26 +238,37 @@ def read_torchvision(dataset, chosen=None):
 
 
 def read_items(dataset, chosen):
-    """Pictures and labels, one after the other: uint8 (N, 1, H, H) and a list."""
-    images, labels = [], []
-    for i in tqdm(chosen, desc="reading pictures", leave=False, disable=len(chosen) < 5000):
-        item = dataset[i]
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise ValueError(f"picture {i} of the data set is a {type(item).__name__}, expected (picture, label).")
-        picture, label = item
-        if isinstance(picture, Image.Image) and picture.mode == "1":
-            picture = picture.convert("L")
-        images.append(as_bytes(with_channel(as_tensor("the picture", picture)[None])))
-        labels.append(label)
-    sizes = sorted({image.shape[-1] for image in images})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the pictures are from {sizes[0]} to {sizes[-1]} pixels wide, expected one size: give the data set "
-            "transform=transforms.Resize((28, 28))."
-        )
-    if not images:
+    """Pictures and labels, a few thousand at a time: uint8 (N, 1, H, H) and a list."""
+    if len(chosen) == 0:
         raise ValueError("there are no images in the data set, expected at least one.")
+    images, labels, sizes = [], [], set()
+    for start in tqdm(range(0, len(chosen), CHUNK), desc="reading pictures", leave=False, disable=len(chosen) <= CHUNK):
+        items = [read_item(dataset, i) for i in chosen[start : start + CHUNK]]
+        sizes |= {np.shape(picture) for picture, _ in items}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the pictures have different sizes, such as {' and '.join(map(str, sorted(sizes)[:2]))}: give the data "
+                "set transform=transforms.Resize((28, 28))."
+            )
+        images.append(as_bytes(with_channel(as_tensor("images", [picture for picture, _ in items]))))
+        labels += [label for _, label in items]
     return torch.cat(images), labels
+
+
+def read_item(dataset, i: int):
+    """One picture, as a tensor or array, and its label.
+
+    Raises:
+        ValueError: if the data set gives something else.
+    """
+    item = dataset[i]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise ValueError(f"picture {i} of the data set is a {type(item).__name__}, expected (picture, label).")
+    picture, label = item
+    if isinstance(picture, Image.Image):
+        palette = picture.mode in ("1", "P", "LA", "PA")  # whose numbers are no shades of grey
+        picture = np.asarray(picture.convert("L") if palette else picture)
+    return picture, label
 
 
 def known_names(dataset):
@@ -445,8 +457,8 @@ def corners(count: int, step: int = 1) -> list[complex]:
 
 SHAPES = {
     "circle": [corners(40)],
-    "cross": [[-1 - 1j, 1 + 1j], [1 - 1j, -1 + 1j]],
-    "square": [corners(4)],
+    "cross": [[-0.8 - 0.8j, 0.8 + 0.8j], [0.8 - 0.8j, -0.8 + 0.8j]],
+    "square": [[0.8 - 0.8j, 0.8 + 0.8j, -0.8 + 0.8j, -0.8 - 0.8j, 0.8 - 0.8j]],
     "star": [corners(5, 2)],
     "triangle": [corners(3)],
 }
@@ -478,10 +490,10 @@ def draw_shapes(folder, per_class: int = 60, seed: int = 0) -> Path:
 
 
 def draw_shape(lines: list[list[complex]], rng: np.random.Generator, side: int = 56) -> Image.Image:
-    """One picture of a shape whose points lie within 1.5 of 0 in the complex plane."""
-    turned = rng.uniform(0.24, 0.36) * side * np.exp(1j * rng.uniform(-0.3, 0.3))  # turned by up to 17 degrees
+    """One picture of a shape whose points lie within 1.2 of 0 in the complex plane."""
+    turned = rng.uniform(0.26, 0.38) * side * np.exp(1j * rng.uniform(-0.3, 0.3))  # turned by up to 17 degrees
     middle = side * complex(*rng.uniform(0.44, 0.56, 2))
-    pen = int(rng.integers(9, 17))
+    pen = int(rng.integers(10, 22))
     large = Image.new("L", (4 * side, 4 * side), 255)  # four times as large, and averaged down: soft edges
     for line in lines:
         points = [4 * (middle + turned * point) for point in line]

@@ -12,7 +12,7 @@ import time
 import zlib
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from tqdm import tqdm
 
@@ -101,9 +101,8 @@ def next_item(arrived: queue.SimpleQueue, deadline: float, what: str):
 def receive(url: str, arrived: queue.SimpleQueue, stopped: threading.Event):
     """Hand on what a mirror sends: its size (None if it does not say), the pieces, b"" at the end; or an exception."""
     try:
-        with urlopen(
-            Request(url, headers=NAME), timeout=2 * TIMEOUT
-        ) as response:  # so that an abandoned thread ends, too
+        opener = build_opener()  # a new one reads the proxies anew, which a learner may just have set
+        with opener.open(Request(url, headers=NAME), timeout=2 * TIMEOUT) as response:  # an abandoned thread ends, too
             arrived.put(response.length)
             while not stopped.is_set() and (piece := response.read1(PIECE)):
                 arrived.put(piece)
