@@ -11,9 +11,15 @@ import torch
 from PIL import Image as PILImage
 
 from course_utils.data import scale_to_model
-from course_utils.pipeline import SAVED_DEFAULTS
+from course_utils.own_pictures import as_images
+from course_utils.pipeline import SAVED_DEFAULTS, ClassConditionedPipeline
+from course_utils.plotting import on_paper, tiled
+from course_utils.validation import check_whole_number, quoted
 
 PIXEL = 8  # screen pixels for one pixel of a picture
+COLUMNS = 13  # pictures side by side
+GUIDANCE = dict(min=0, max=20)  # what a pipeline draws with
+LONGEST_NAME = 40  # characters of a class's name
 
 
 class LivePanel(ipywidgets.VBox):
@@ -79,13 +85,9 @@ class ClassPicker(LivePanel):
     """
 
     def __init__(self, pipe, class_names=None):
-        names = list(class_names or pipe.class_names)
-        num_classes = pipe.unet.config.num_classes
-        if len(names) != num_classes:
-            raise ValueError(f"class_names has {len(names)} names, expected {num_classes}, one for each class.")
-        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
-        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
-        self.names, self.kind = names, "class" if names_need_showing(names) else "digit"
+        self.names = names_of(pipe, class_names)
+        self.pipe = copied(pipe)
+        self.kind = "digit" if self.names == list("0123456789") else "class"
         self.seed = secrets.randbelow(10_000)
         self.make_controls()
         self.slider.layout.width = "420px"
@@ -100,7 +102,7 @@ class ClassPicker(LivePanel):
     def make_controls(self):
         """The widgets, before they are wired up."""
         options = [(name, label) for label, name in enumerate(self.names)]
-        if self.kind == "digit":
+        if are_numbers(self.names):
             self.slider = ipywidgets.IntSlider(0, 0, len(options) - 1, description=self.kind, continuous_update=True)
         else:
             self.slider = ipywidgets.SelectionSlider(options=options, description=self.kind, continuous_update=True)
@@ -115,7 +117,7 @@ class ClassPicker(LivePanel):
     def make_more(self):
         """The controls that are folded away, and the button that unfolds them."""
         config = self.pipe.config
-        self.guidance = ipywidgets.FloatSlider(config.guidance_scale, min=1, max=8, step=0.25, description="guidance")
+        self.guidance = ipywidgets.FloatSlider(config.guidance_scale, **GUIDANCE, step=0.25, description="guidance")
         self.guidance.disabled = not self.pipe.unet.config.unconditional
         fewest, most = 1, max(50, config.num_inference_steps)
         self.steps = ipywidgets.IntSlider(
@@ -169,16 +171,40 @@ def row_of(*controls) -> ipywidgets.HBox:
     return ipywidgets.HBox(controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
-def names_need_showing(names: list[str]) -> bool:
-    """True unless the names are just the labels' numbers."""
-    return names != [str(label) for label in range(len(names))]
+def are_numbers(names: list[str]) -> bool:
+    """Whether the names are just the labels' numbers, so that the slider shows them anyway."""
+    return names == [str(label) for label in range(len(names))]
+
+
+def names_of(pipe, class_names=None) -> list[str]:
+    """One name per class that a pipeline draws, each on one line and not too long.
+
+    Raises:
+        ValueError: if `pipe` is no pipeline, or the names are not as many as its network's classes.
+    """
+    if not isinstance(pipe, ClassConditionedPipeline):
+        raise ValueError(
+            f"the panel was given {quoted(pipe)}, expected a pipeline: use ClassConditionedPipeline.from_pretrained(...)."
+        )
+    names = [" ".join(str(name).split()) for name in (class_names or pipe.class_names)]
+    if len(names) != pipe.unet.config.num_classes:
+        raise ValueError(
+            f"class_names has {len(names)} names, expected {pipe.unet.config.num_classes}, one for each class."
+        )
+    return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
+
+
+def copied(pipe, unet=None) -> ClassConditionedPipeline:
+    """A pipeline of its own, which training in another cell does not disturb; with another network, if one is given."""
+    defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
+    return type(pipe)(copy.deepcopy(pipe.unet) if unet is None else unet, pipe.scheduler, **defaults)
 
 
 class NoiseSlider(LivePanel):
     """A slider over the timestep: watch noise take over a few pictures.
 
     Args:
-        images: uint8 (N, 1, 28, 28), shown in one row.
+        images: uint8 (N, 1, 28, 28), or as `ImageDataset` takes them, of any size; shown in rows of 13.
         noise_scheduler: a `DDPMScheduler`.
 
     Attributes:
@@ -188,13 +214,15 @@ class NoiseSlider(LivePanel):
     """
 
     def __init__(self, images, noise_scheduler):
-        self.images = scale_to_model(images)
+        if not hasattr(noise_scheduler, "add_noise"):
+            raise ValueError(f"noise_scheduler is {quoted(noise_scheduler)}, expected make_scheduler().")
+        self.images = scale_to_model(as_images(images))
         self.noise_scheduler = noise_scheduler.from_config(noise_scheduler.config)  # a training moves its own about
         self.noise = torch.randn(self.images.shape, generator=torch.Generator().manual_seed(0))
         last = noise_scheduler.config.num_train_timesteps - 1
         self.slider = ipywidgets.IntSlider(0, 0, last, description="timestep t", continuous_update=True)
         self.slider.layout.width = "95%"
-        self.image = ipywidgets.Image(format="png", width=28 * len(images) * 3)
+        self.image = ipywidgets.Image(format="png", width=28 * 3 * min(len(self.images), COLUMNS))
         self.status = ipywidgets.Label()
         super().__init__([self.slider, self.image, self.status])
         self.add_class("noise-slider")
@@ -208,7 +236,7 @@ class NoiseSlider(LivePanel):
     def show(self, t: int):
         """Show the pictures at a timestep."""
         noisy = self.noise_scheduler.add_noise(self.images, self.noise, torch.tensor([t]))
-        self.image.value = png_bytes(noisy.clamp(-1, 1) / 2 + 0.5)
+        self.image.value = png_bytes(noisy.clamp(-1, 1) / 2 + 0.5, COLUMNS)
         kept = self.noise_scheduler.alphas_cumprod[t].sqrt().item()
         added = (1 - kept**2) ** 0.5
         self.status.value = f"t = {t}: {kept:.3f} x picture + {added:.3f} x noise"
@@ -218,7 +246,8 @@ class GuidanceSlider(LivePanel):
     """A slider over the guidance scale: a picture of each class, from the same noise, while you drag.
 
     Args:
-        pipe: a `ClassConditionedPipeline` whose network knows "no class".
+        pipe: a `ClassConditionedPipeline` whose network knows "no class"; of more than 26 classes the first 26 are drawn.
+        class_names: one name per class; default: the pipeline's.
 
     Attributes:
         slider: the guidance scale; 1 is off.
@@ -231,15 +260,14 @@ class GuidanceSlider(LivePanel):
         ValueError: if the network cannot be guided.
     """
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, class_names=None):
+        self.names = names_of(pipe, class_names)[: 2 * COLUMNS]
         _ = pipe.unet.null_label  # says so now, if there is no "no class"
-        defaults = {name: pipe.config[name] for name in SAVED_DEFAULTS}
-        self.pipe = type(pipe)(copy.deepcopy(pipe.unet), pipe.scheduler, **defaults)
-        self.labels, self.seed = list(range(pipe.unet.config.num_classes)), 0
-        self.slider = ipywidgets.FloatSlider(1, min=1, max=8, step=0.5, description="guidance", continuous_update=True)
+        self.pipe, self.labels, self.seed = copied(pipe), list(range(len(self.names))), 0
+        self.slider = ipywidgets.FloatSlider(1, **GUIDANCE, step=0.5, description="guidance", continuous_update=True)
         self.slider.layout.width = "420px"
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
-        self.image = ipywidgets.Image(format="png", width=28 * len(self.labels) * 3)
+        self.image = ipywidgets.Image(format="png", width=28 * 3 * min(len(self.labels), COLUMNS))
         self.status = ipywidgets.Label()
         super().__init__([row_of(self.slider, self.resample), self.image, self.status])
         self.add_class("guidance-slider")
@@ -255,10 +283,10 @@ class GuidanceSlider(LivePanel):
         """Draw each class, and say how."""
         generator = torch.Generator().manual_seed(seed)
         self.image.value = png_bytes(
-            self.pipe(self.labels, guidance_scale=guidance, generator=generator, output_type="pt").images
+            self.pipe(self.labels, guidance_scale=guidance, generator=generator, output_type="pt").images, COLUMNS
         )
         strength = "guidance off" if guidance == 1 else f"guidance {guidance:g}"
-        self.status.value = f"{', '.join(self.pipe.class_names)}: {strength} (seed {seed})"
+        self.status.value = f"{', '.join(self.names)}: {strength} (seed {seed})"
 
     def draw_anew(self):
         """Draw each class from other noise."""
@@ -276,7 +304,8 @@ class EmbeddingMixer(LivePanel):
 
     Args:
         pipe: a `ClassConditionedPipeline` whose network has `conditioning="embedding"`.
-        start, end: labels to begin with.
+        start, end: labels to begin with; default: 3 and 8, or the first and the last where there are fewer classes.
+        class_names: one name per class; default: the pipeline's.
         mix: computes the vector, called as `mix(embedding, start, end, share)`; default: a straight line.
 
     Attributes:
@@ -288,14 +317,19 @@ class EmbeddingMixer(LivePanel):
         seed: of the noise.
 
     Raises:
-        ValueError: if the network has no table of vectors.
+        ValueError: if the network has no table of vectors, or no such labels.
     """
 
-    def __init__(self, pipe, start: int = 3, end: int = 8, mix=straight_line):
+    def __init__(self, pipe, start: int | None = None, end: int | None = None, mix=straight_line, class_names=None):
+        self.names = names_of(pipe, class_names)
+        last = len(self.names) - 1
+        start, end = (3 if last >= 8 else 0) if start is None else start, min(8, last) if end is None else end
+        for which, label in (("start", start), ("end", end)):
+            check_whole_number(which, label, 0, last)
         unet = pipe.unet.with_class_vectors(torch.zeros(1, pipe.unet.config.class_emb_size))
-        self.pipe = type(pipe)(unet, pipe.scheduler, **{name: pipe.config[name] for name in SAVED_DEFAULTS})
+        self.pipe = copied(pipe, unet)
         self.embedding, self.mix, self.seed = copy.deepcopy(pipe.unet.class_emb), mix, 0
-        options = [(name, label) for label, name in enumerate(pipe.class_names)]
+        options = [(name, label) for label, name in enumerate(self.names)]
         self.start = ipywidgets.Dropdown(options=options, value=start, description="from")
         self.end = ipywidgets.Dropdown(options=options, value=end, description="to")
         self.slider = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="share", continuous_update=True)
@@ -321,8 +355,8 @@ class EmbeddingMixer(LivePanel):
             self.pipe.unet.class_emb.weight[0].copy_(self.mix(self.embedding, start, end, share))
         pictures = self.pipe([0], generator=torch.Generator().manual_seed(seed), output_type="pt").images
         self.image.value = png_bytes(pictures)
-        names = self.pipe.class_names
-        self.status.value = f"{1 - share:.0%} of {names[start]}, {share:.0%} of {names[end]} (seed {seed})"
+        names = self.names[start], self.names[end]
+        self.status.value = f"{1 - share:.0%} of {names[0]}, {share:.0%} of {names[1]} (seed {seed})"
 
     def draw_anew(self):
         """Draw the same mixture from other noise."""
@@ -330,11 +364,16 @@ class EmbeddingMixer(LivePanel):
         self.update()
 
 
-def png_bytes(pictures: torch.Tensor) -> bytes:
-    """Pictures (N, 1, 28, 28) in [0, 1], side by side, as PNG with every pixel enlarged to a height of 224 pixels."""
-    row = torch.cat(list(pictures[:, 0]), dim=1)  # (28, N * 28)
-    image = PILImage.fromarray(row.mul(255).round().byte().cpu().numpy())
-    scale = 28 * PIXEL // image.height  # small pictures fill the panel, too
+def png_bytes(pictures: torch.Tensor, columns: int | None = None) -> bytes:
+    """Pictures (N, 1, H, H) in [0, 1] as a PNG of dark ink on white paper, each enlarged to about 224 pixels.
+
+    Args:
+        columns: pictures side by side, at most; default: all of them.
+    """
+    columns = min(len(pictures), columns or len(pictures))
+    sheet = on_paper(tiled(pictures, columns)).clamp(0, 1)  # (rows * H, columns * H)
+    image = PILImage.fromarray(sheet.mul(255).round().byte().numpy())
+    scale = max(1, 28 * PIXEL // pictures.shape[-1])  # small pictures fill the panel, too
     image = image.resize((image.width * scale, image.height * scale), PILImage.Resampling.NEAREST)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
