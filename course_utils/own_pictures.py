@@ -140,7 +140,7 @@ def as_labels(labels, count: int) -> torch.Tensor:
     if labels.is_floating_point() and not (labels == labels.floor()).all():
         wrong = labels[labels != labels.floor()][0].item()  # NaN equals nothing
         raise ValueError(f"labels holds {wrong:g}, expected whole numbers from 0.")
-    low, high = labels.min().item(), labels.max().item()
+    low, high = labels.double().min().item(), labels.double().max().item()  # of unsigned kinds torch knows no minimum
     if low < 0 or high >= MOST_CLASSES:
         wrong = low if low < 0 else high
         raise ValueError(f"labels holds {wrong:g}, expected whole numbers from 0 to {MOST_CLASSES - 1}.")
@@ -342,7 +342,7 @@ def visible(folder: Path) -> list[Path]:
 def natural_order(path: Path) -> tuple:
     """A key that sorts numbers inside names by their size."""
     parts = re.split(r"([0-9]+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts if part], path.name
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part], path.name
 
 
 def readable_name(name: str) -> str:
@@ -371,7 +371,7 @@ def picture_files(folder: Path) -> list[Path]:
             "or remove it."
         )
     if others:
-        warnings.warn(f"left out of {folder.absolute()}, no pictures that Pillow opens: {shown(others)}.", stacklevel=5)
+        warnings.warn(f"left out of {folder.absolute()}, no pictures that Pillow opens: {shown(others)}.", stacklevel=4)
     return pictures
 
 

@@ -316,7 +316,10 @@ def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = 
         axes.plot([column] * len(heights), heights, "o", color=BLUE, alpha=0.7, markersize=8)
     axes.plot([], [], "o", color=BLUE, label="one seed")
     axes.plot([], [], color=ORANGE, linewidth=2, label="mean")
-    axes.set_xticks(range(len(groups)), [name_label(name) for name in groups])
+    names = [name_label(name) for name in groups]
+    crowded = longest_line(names) * len(names) > 50  # characters that fit under the figure
+    upwards = dict(rotation=45, ha="right") if crowded else {}
+    axes.set_xticks(range(len(groups)), names, **upwards)
     axes.set(ylabel=ylabel, title=title)
     if percent:
         axes.set_ylim(0, 100)

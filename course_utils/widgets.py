@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PILImage
 
 from course_utils.data import scale_to_model
-from course_utils.own_pictures import as_images
+from course_utils.own_pictures import as_class_names, as_images
 from course_utils.pipeline import SAVED_DEFAULTS, ClassConditionedPipeline
 from course_utils.plotting import on_paper, tiled
 from course_utils.validation import check_whole_number, quoted
@@ -186,7 +186,8 @@ def names_of(pipe, class_names=None) -> list[str]:
         raise ValueError(
             f"the panel was given {quoted(pipe)}, expected a pipeline: use ClassConditionedPipeline.from_pretrained(...)."
         )
-    names = [" ".join(str(name).split()) for name in (class_names or pipe.class_names)]
+    names = as_class_names(pipe.class_names if class_names is None else class_names, highest=0)
+    names = [" ".join(name.split()) for name in names]
     if len(names) != pipe.unet.config.num_classes:
         raise ValueError(
             f"class_names has {len(names)} names, expected {pipe.unet.config.num_classes}, one for each class."
