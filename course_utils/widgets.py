@@ -1,5 +1,6 @@
 """Panels to play with: a slider that picks a class and sees it drawn, and one that adds noise."""
 
+import asyncio
 import copy
 import io
 import secrets
@@ -8,6 +9,7 @@ import time
 
 import ipywidgets
 import torch
+from IPython import get_ipython
 from PIL import Image as PILImage
 
 from course_utils.data import scale_to_model
@@ -17,6 +19,7 @@ from course_utils.plotting import on_paper, tiled
 from course_utils.validation import check_whole_number, quoted
 
 PIXEL = 8  # screen pixels for one pixel of a picture
+MOMENT = 0.01  # seconds in which the kernel hears the events that wait, before a picture is drawn
 COLUMNS = 13  # pictures side by side
 GUIDANCE = dict(min=0, max=20)  # what a pipeline draws with
 LONGEST_NAME = 40  # characters of a class's name
@@ -27,7 +30,8 @@ class LivePanel(ipywidgets.VBox):
 
     Events may come faster than pictures can be drawn, and on other threads than cells do. One thread at a time draws,
     from what the controls say when it begins, until they say nothing new; an event that comes too late to matter finds
-    its work done.
+    its work done. An event from the page is drawn a moment later, when those behind it in the kernel's queue have been
+    heard; one from a cell, or in plain Python, at once.
 
     A panel has `wanted()`, what its controls say as a tuple, and `show(*wanted)`, which draws it.
     """
@@ -35,10 +39,27 @@ class LivePanel(ipywidgets.VBox):
     def __init__(self, children):
         super().__init__(children)
         self.turn = threading.RLock()  # the same thread may come again: an observer of the picture may move the slider
-        self.drawing, self.shown = False, None
+        self.drawing, self.shown, self.expected = False, None, False
 
     def update(self):
-        """Draw what the controls say now, unless it is what is shown already; called by every control."""
+        """Draw what the controls say, now or in a moment, unless it is what is shown already; called by every control."""
+        loop = loop_of_the_page()
+        if loop is None:
+            self.follow()
+        elif not self.expected:
+            self.expected = True
+            loop.call_later(MOMENT, self.follow_the_page)
+
+    def follow_the_page(self):
+        """Draw what the controls say after all events that waited; an error shows as those in widgets' handlers do."""
+        self.expected = False
+        try:
+            self.follow()
+        except Exception:
+            get_ipython().showtraceback()
+
+    def follow(self):
+        """Draw what the controls say now, unless it is what is shown already."""
         with self.turn:
             if self.drawing:
                 return  # called while showing, on the same thread: the loop below goes round once more
@@ -61,7 +82,19 @@ class LivePanel(ipywidgets.VBox):
         """
         with self.turn:
             self.shown = None
-            self.update()
+            self.follow()
+
+
+def loop_of_the_page():
+    """The kernel's event loop while it handles an event from the page; None in a cell, a thread or plain Python."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    parent = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
+    if parent.get("header", {}).get("msg_type") != "comm_msg":
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class ClassPicker(LivePanel):
