@@ -57,8 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=lambda args: checking.main())
 
     command = commands.add_parser("train", help="train a network and save it with its sampler")
-    command.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
-    add_own_data(command)
+    pictures = command.add_mutually_exclusive_group()
+    pictures.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
+    add_own_data(pictures, command)
     command.add_argument("--recipe", choices=tuple(RECIPES), default="fast")
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset"
@@ -73,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("tune", help="fine-tune trained weights, so that they draw in very few steps")
     command.add_argument("--weights", required=True, help=WEIGHTS)
-    add_own_data(command)
+    add_own_data(command, command)
     command.add_argument(
         "--steps",
         type=int,
@@ -111,9 +112,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_own_data(command: argparse.ArgumentParser):
-    """Options for a folder of one's own pictures in a data set's place."""
-    command.add_argument("--data", metavar="FOLDER", help="own pictures in place of a data set: a sub-folder per class")
+def add_own_data(pictures, command: argparse.ArgumentParser):
+    """Options for a folder of one's own pictures in a data set's place; `pictures` is the group that names the data."""
+    pictures.add_argument(
+        "--data", metavar="FOLDER", help="own pictures in place of a data set: a sub-folder per class"
+    )
     command.add_argument("--size", type=int, default=28, help="pixels per side that they are brought to; default: 28")
 
 

@@ -18,6 +18,7 @@ from course_utils.validation import check_whole_number
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # from Okabe and Ito's palette, distinct for colour-blind eyes
 TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 MOST_COLUMNS = 26  # more classes side by side could not be seen
+MOST_CHANNELS = 25
 LONGEST_NAME = 20  # characters of a class's name in a figure
 # Fonts for scripts that matplotlib's own font lacks, on Linux, Windows and macOS; a figure takes those that are there.
 OTHER_SCRIPTS = (
@@ -277,7 +278,12 @@ def confusion(counts, class_names, title: str = "") -> Figure:
 
 
 def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
-    """The extra input channels of one picture: (channels, H, W), each of one value, which is written on it."""
+    """The extra input channels of one picture: (channels, H, W), each of one value, which is written on it.
+
+    Of more than 25 channels the first 25 are shown.
+    """
+    if len(channels) > MOST_CHANNELS:
+        title, channels = f"{title} ({MOST_CHANNELS} of {len(channels)} channels)".strip(), channels[:MOST_CHANNELS]
     columns = min(len(channels), 5)
     rows = -(-len(channels) // columns)
     figure = new_figure(1.1 * columns, 1.35 * rows + 0.4)

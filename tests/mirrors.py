@@ -75,6 +75,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass  # the other side has hung up
 
+    def do_CONNECT(self):
+        """A proxy that wants a password."""
+        self.answer(b"", 407)
+
     def log_message(self, *args):
         pass
 

@@ -1,18 +1,22 @@
 import gzip
 import os
+import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 import tracemalloc
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
 
 from course_utils import data
 from course_utils.data import load_dataset
 from course_utils.storage import downloads
-from course_utils.storage.downloads import fetch, unpack
+from course_utils.storage.downloads import describe, fetch, unpack
 from mirrors import EVERY_FILE, FILES, FOLDERS, NAMES, RAW, SPLITS, identities, put_good_files
 
 # How a mirror may fail, and what the learner reads about it.
@@ -122,6 +126,27 @@ def test_a_proxy_is_used_where_the_environment_names_one(use_mirrors, web_server
     content = fetch(FILES[0], md5, 20_000, ["http://mirror.invalid/good/mnist/"])
     assert content == RAW["mnist"][FILES[0]]
     assert web_server.requests == [f"http://mirror.invalid/good/mnist/{FILES[0]}.gz"]
+
+
+CAUSES = {
+    "a certificate": (URLError(ssl.SSLCertVerificationError(1, "self-signed")), "not trusted.*clock.*SSL_CERT_FILE"),
+    "no name service": (URLError(socket.gaierror(-2, "Name or service not known")), "is there an internet connection"),
+    "refused": (URLError(ConnectionRefusedError(111, "Connection refused")), "is there an internet connection"),
+    "forbidden": (HTTPError("http://x", 403, "Forbidden", {}, None), "^HTTP Error 403: Forbidden$"),
+    "a proxy": (HTTPError("http://x", 407, "Authentication Required", {}, None), "http_proxy.* a user and a password"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_advice_fits_the_cause(cause):
+    error, words = CAUSES[cause]
+    assert re.search(words, describe(error)) and "\n" not in describe(error)
+
+
+def test_a_proxy_that_wants_a_password_is_named(web_server, monkeypatch):
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{web_server.server_port}")
+    with pytest.raises(ConnectionError, match="407.*https_proxy need a user and a password"):
+        fetch(FILES[0], "md5", 20_000, ["https://mirror.invalid/"])
 
 
 @pytest.mark.parametrize("mirror", ["file:///tmp/", "ftp://127.0.0.1/", "http://127.0.0.1:9/", "http://[/", "nonsense"])

@@ -9,8 +9,10 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset, random_split
 from torchvision import datasets, transforms
 
+from course_utils.__main__ import main
 from course_utils.data import ImageDataset, check_image_dataset
 from course_utils.own_pictures import SHAPES, draw_shapes, natural_order
+from course_utils.recipes import Recipe, resized
 
 BYTES = torch.randint(0, 256, (6, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 BYTES[:, 0, 0] = 255
@@ -582,3 +584,36 @@ def test_shapes_are_drawn_and_read(tmp_path):
     again = ImageDataset.from_folder(draw_shapes(tmp_path / "again", per_class=8))
     other = ImageDataset.from_folder(draw_shapes(tmp_path / "other", per_class=8, seed=1))
     assert torch.equal(again.images, ds.images) and not torch.equal(other.images, ds.images)
+
+
+def train_command(tmp_path, monkeypatch, *options):
+    """The exit status of `python -m course_utils train`, and the data set that it trains on, without training."""
+    seen = []
+
+    def train(recipe, dataset, *args, **kwargs):
+        seen.append(dataset)
+        raise ValueError("seen enough.")
+
+    monkeypatch.setattr(Recipe, "train", train)
+    return main(["train", *options, "--out", str(tmp_path / "out")]), seen
+
+
+def test_the_command_line_trains_on_a_folder(folder, tmp_path, monkeypatch):
+    root = folder({"cat/1.png": ink(), "dog/1.png": ink()})
+    status, (seen,) = train_command(tmp_path, monkeypatch, "--data", str(root), "--size", "16")
+    assert status == 2 and seen.class_names == ["cat", "dog"] and seen.images.shape == (2, 1, 16, 16)
+
+
+def test_the_command_line_says_what_is_wrong_with_a_folder(tmp_path, monkeypatch, capsys):
+    assert train_command(tmp_path, monkeypatch, "--data", str(tmp_path / "nowhere")) == (2, [])
+    assert "nowhere is not there: expected a folder with a sub-folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "--dataset", "fashion_mnist", "--data", "x", "--out", "y"])
+
+
+@pytest.mark.parametrize("size", [8, 14, 16, 28, 32])
+def test_recipes_bring_own_pictures_to_their_size(tmp_path, size):
+    ds = ImageDataset.from_folder(draw_shapes(tmp_path, per_class=2), size=size)
+    for wanted in (14, 16, 28):
+        small = resized(ds, wanted)
+        assert small.images.shape == (10, 1, wanted, wanted) and small.class_names == ds.class_names

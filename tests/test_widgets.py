@@ -222,12 +222,12 @@ print(picker.slider.model_id)
 """
 
 
-@pytest.fixture
-def kernel(monkeypatch):
+@pytest.fixture(scope="module")
+def kernel():
     """A function that runs a cell in a kernel and returns what it prints; its `kernel` sends what a page sends."""
     here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(here), str(here.parent))))
-    manager, client = start_new_kernel()
+    paths = os.pathsep.join((str(here), str(here.parent)))
+    manager, client = start_new_kernel(env=os.environ | {"PYTHONPATH": paths})
 
     def run(cell: str) -> str:
         printed = []

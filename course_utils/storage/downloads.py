@@ -52,7 +52,7 @@ def describe(error: Exception) -> str:
     reason = error.reason if type(error) is URLError else error
     said = " ".join(str(reason).split()) or type(reason).__name__
     if isinstance(reason, ssl.SSLCertVerificationError):
-        said = f"its certificate is not trusted ({reason.verify_message})"
+        said = f"its certificate is not trusted ({getattr(reason, 'verify_message', said)})"
         return f"{said}: is the clock right, or does the internet connection need a certificate in SSL_CERT_FILE?"
     if "407" in said:
         return f"{said}: does the proxy in http_proxy or https_proxy need a user and a password?"
