@@ -22,7 +22,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 import torch
 
 from course_utils.classifier import Classifier, load_classifier
-from course_utils.data import SOURCES, load_dataset
+from course_utils.data import SOURCES, ImageDataset, load_dataset
 from course_utils.evaluation import evaluate_by
 from course_utils.pictures import LARGEST_SIDE, image_format, picture_grid
 from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
@@ -59,7 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=lambda args: checking.main())
 
     command = commands.add_parser("train", help="train a network and save it with its sampler")
-    command.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
+    pictures = command.add_mutually_exclusive_group()
+    pictures.add_argument("--dataset", choices=tuple(SOURCES), default="mnist")
+    add_own_data(pictures, command)
     command.add_argument("--recipe", choices=tuple(RECIPES), default="fast")
     command.add_argument(
         "--preset", choices=tuple(PRESETS), help="train on as many images as a notebook at this preset"
@@ -74,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("tune", help="fine-tune trained weights, so that they draw in very few steps")
     command.add_argument("--weights", required=True, help=WEIGHTS)
+    add_own_data(command, command)
     command.add_argument(
         "--steps",
         type=int,
@@ -119,6 +122,19 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_own_data(pictures, command: argparse.ArgumentParser):
+    """Options for a folder of one's own pictures in a data set's place; `pictures` is the group that names the data."""
+    pictures.add_argument(
+        "--data", metavar="FOLDER", help="own pictures in place of a data set: a sub-folder per class"
+    )
+    command.add_argument("--size", type=int, default=28, help="pixels per side that they are brought to; default: 28")
+
+
+def chosen_dataset(args, name: str) -> ImageDataset:
+    """One's own pictures where a folder was given, else the data set of that name."""
+    return ImageDataset.from_folder(args.data, args.size) if args.data else load_dataset(name)
+
+
 def run_train(args):
     """Train by a recipe, with a checkpoint every few minutes, and save the pipeline and the losses.
 
@@ -129,7 +145,7 @@ def run_train(args):
     if processes.is_main:
         make_folders(args, checkpoints)
     with processes.main_first():  # one download for all
-        dataset = load_dataset(args.dataset)
+        dataset = chosen_dataset(args, args.dataset)
     pipe, run = recipe.train(dataset, args.seed, checkpoints)
     stop_if_interrupted(run)
     if processes.is_main:
@@ -147,7 +163,7 @@ def run_tune(args):
     config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, **asked)
     before = find_weights(args.weights) / TRAINING_REPORT
     report = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
-    dataset = load_dataset(pipe.config.dataset)
+    dataset = chosen_dataset(args, pipe.config.dataset)
     check_fine_tuning(pipe, dataset, config)  # now, before older checkpoints are removed
     make_folders(args, checkpoints)
     pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=checkpoints)
@@ -185,7 +201,8 @@ def chosen_recipe(args) -> Recipe:
 
 def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
     """Write the pipeline and a report of its training, and say so."""
-    asked = dict(recipe=args.recipe, dataset=args.dataset, preset=args.preset, epochs=args.epochs, seed=args.seed)
+    data = Path(args.data).expanduser().resolve().name if args.data else args.dataset
+    asked = dict(recipe=args.recipe, dataset=data, preset=args.preset, epochs=args.epochs, seed=args.seed)
     save(args, pipe, run, asked | facts_of(run))
 
 

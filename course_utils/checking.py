@@ -5,7 +5,6 @@ Nothing outside the standard library is imported before it is needed, so that a 
 
 import importlib
 import importlib.metadata
-import os
 import re
 import sys
 import time
@@ -97,15 +96,20 @@ def check_widgets() -> Iterator[str]:
 
 def check_data() -> Iterator[str]:
     """The data: on disk, or to be downloaded, or at least the bundled sample."""
-    from course_utils.data import SOURCES, default_root, load_dataset, load_sample
+    from course_utils.data import SOURCES, data_folder, load_dataset, load_sample
     from course_utils.storage.files import make_writable_folder
 
-    root = Path(os.environ.get("COURSE_DATA_DIR") or default_root()).expanduser()
+    root = data_folder()
     for name in SOURCES:
         try:
             yield f"{name}: {len(load_dataset(name, root=root, download=False)):,} images in {root}"
         except FileNotFoundError:
-            make_writable_folder(root)
+            try:
+                make_writable_folder(root)
+            except OSError as error:
+                raise Amiss(
+                    f"{str(error).rstrip('.')}, and set COURSE_DATA_DIR to it; till then a sample stands in."
+                ) from error
             if answers(SOURCES[name].mirrors):
                 yield f"{name} will be downloaded to {root} when it is first asked for"
             else:

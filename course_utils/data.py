@@ -1,5 +1,7 @@
-"""The images: MNIST and FashionMNIST, downloaded, verified and held in one tensor."""
+"""The images: `ImageDataset`, the front door for any pictures; MNIST and FashionMNIST, downloaded and verified."""
 
+import copy
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -9,12 +11,22 @@ import numpy as np
 import torch
 from filelock import FileLock
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
+from course_utils.own_pictures import (
+    as_class_names,
+    as_images,
+    as_indices,
+    as_labels,
+    first_part,
+    read_folder,
+    read_torchvision,
+    without_subsets,
+)
 from course_utils.storage.downloads import fetch, unpack, verified
 from course_utils.storage.files import make_writable_folder, written_whole
+from course_utils.validation import in_one_line, quoted
 
 SAMPLE_NOTE = " (bundled sample, not real images)"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
@@ -65,23 +77,40 @@ SOURCES = {
 
 
 class ImageDataset(Dataset):
-    """Small grey images with labels, all in memory.
+    """Small grey images with labels, all in memory: the front door for anybody's pictures.
 
-    `ds[i]` is `(image, label)`: float32 (1, 28, 28) in [0, 1], ink = 1, and an int.
+    `ds[i]` is `(image, label)`: float32 (1, H, H) in [0, 1], ink = 1, paper = 0, and an int. A `DataLoader` fetches whole
+    batches of them at once.
+
+    Everything is checked when it is made, and copied, so that no later change of the arrays goes unchecked. One range
+    never passes for another: whole numbers are 0 .. 255, floats are 0 .. 1, and both reach at least an eighth of full
+    ink somewhere.
+
+    Args:
+        images: (N, H, H), (N, 1, H, H) or (N, H, H, 1), a tensor, a NumPy array or nested lists: whole numbers 0 .. 255,
+            floats in [0, 1], or booleans.
+        labels: N whole numbers from 0, in any container.
+        class_names: one name per class, at most 1000; default: "0", "1", ... up to the highest label.
+        name: of the data set, for titles and reports.
+        split: "train" or "test", for reports.
+        is_sample: True where the bundled sample stands in for a data set that could not be downloaded.
 
     Attributes:
-        images: uint8 (N, 1, 28, 28), 0 .. 255.
+        images: uint8 (N, 1, H, H), 0 .. 255.
         labels: int64 (N,).
-        class_names: one name a label.
-        name, split: what was asked of `load_dataset`.
-        is_sample: True where the bundled sample stands in for a data set that could not be downloaded.
-        note: what the title of a figure adds to say so; "" for the real data set.
+        class_names: a list with one name per label.
+        name, split, is_sample: as given.
+        note: what the title of a figure adds to say that it is the sample; "" for real pictures.
+
+    Raises:
+        ValueError: with what was found, what was expected and what to do.
     """
 
-    def __init__(self, images, labels, class_names, name="", split="train", is_sample=False):
-        self.images, self.labels = images, labels
-        self.class_names = list(class_names)
-        self.name, self.split, self.is_sample = name, split, is_sample
+    def __init__(self, images, labels, class_names=None, name: str = "", split: str = "train", is_sample: bool = False):
+        self.images = as_images(images)
+        self.labels = as_labels(labels, len(self.images))
+        self.class_names = as_class_names(class_names, int(self.labels.max()))
+        self.name, self.split, self.is_sample = str(name), split, is_sample
         self.note = SAMPLE_NOTE if is_sample else ""
 
     def __len__(self) -> int:
@@ -89,6 +118,117 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, i):
         return self.images[i].float() / 255, int(self.labels[i])
+
+    def __getitems__(self, indices) -> list:
+        """Many at once, as a `DataLoader` asks for them."""
+        indices = torch.as_tensor(indices)
+        return list(zip(self.images[indices].float() / 255, self.labels[indices].tolist()))
+
+    def subset(self, chosen) -> "ImageDataset":
+        """Some of the pictures, with the same class names.
+
+        Args:
+            chosen: a mask (N,) of booleans, such as `ds.labels == 3`; or the numbers of the pictures; or a slice.
+
+        Raises:
+            ValueError: for a mask of another length, numbers outside, or nothing chosen.
+        """
+        indices, part = as_indices(chosen, len(self)), copy.copy(self)
+        part.images, part.labels = self.images[indices], self.labels[indices]
+        return part
+
+    @classmethod
+    def from_torchvision(cls, dataset, class_names=None, name: str | None = None) -> "ImageDataset":
+        """Grey pictures from a data set of torchvision, or from any other that gives `(picture, label)`.
+
+        Its transforms are used once, so none is needed, and ToTensor does no harm. MNIST and FashionMNIST get the
+        course's class names; EMNIST's pictures are put upright, and its letters count from 0.
+
+        Args:
+            dataset: such as `torchvision.datasets.KMNIST(...)`; or a `Subset`, `random_split`'s too, of it or of an
+                `ImageDataset`.
+            class_names, name: default: the data set's own.
+
+        Raises:
+            ValueError: for colours, pictures of different sizes, another range than [0, 1], or no `(picture, label)`.
+        """
+        whole, chosen = without_subsets(dataset)
+        if isinstance(whole, cls):
+            part = whole if chosen is None else whole.subset(chosen)
+            return cls(part.images, part.labels, class_names or part.class_names, name or part.name, part.split)
+        images, labels, names = read_torchvision(whole, chosen)
+        part = first_part(whole)
+        own_name = KNOWN_TO_TORCHVISION.get(type(part), type(part).__name__) if names else ""
+        names = SOURCES[own_name].class_names if own_name in SOURCES else names
+        split = "train" if getattr(part, "train", True) else "test"
+        return cls(images, labels, class_names or names, own_name if name is None else name, split)
+
+    @classmethod
+    def from_folder(cls, folder, size: int = 28, ink: str = "auto", name: str | None = None) -> "ImageDataset":
+        """Grey pictures from a folder with a sub-folder for each class, in torchvision's `ImageFolder` layout.
+
+        Any format that Pillow opens, of any size: each picture is turned as its camera was held, put in the middle of
+        a square of its paper, and averaged down to `size` x `size`. The sub-folders' names are the class names, in
+        natural order. Hidden files are left out, and a warning names files that are no pictures.
+
+        Args:
+            folder: a path; `~` is the user's own folder.
+            size: pixels per side, 4 .. 512; the recipes train at 28.
+            ink: "dark" ink on light paper is turned over, because the course stores ink as 1; "light" stays. "auto"
+                takes for paper what the borders of most pictures show.
+            name: of the data set; default: the folder's.
+
+        Raises:
+            ValueError: for a folder of another layout, a class without pictures, or files that cannot be read.
+        """
+        images, labels, class_names = read_folder(folder, size, ink)
+        own_name = Path(folder).expanduser().resolve().name
+        own_name = f"my {own_name}" if own_name in SOURCES else own_name  # never to be taken for the real MNIST
+        return cls(images, labels, class_names, own_name if name is None else name)
+
+
+# The data sets of torchvision that are the course's own.
+KNOWN_TO_TORCHVISION = {datasets.MNIST: "mnist", datasets.FashionMNIST: "fashion_mnist"}
+
+
+def check_image_dataset(dataset):
+    """Refuse anything but an `ImageDataset`, and say which call makes one of it.
+
+    Raises:
+        ValueError: with what was found and what to do.
+    """
+    if isinstance(dataset, ImageDataset):
+        return check_unchanged(dataset)
+    if isinstance(dataset, str):
+        advice = f"load_dataset({dataset!r})" if dataset in SOURCES else "ImageDataset.from_folder(folder)"
+    elif isinstance(dataset, Path):
+        advice = "ImageDataset.from_folder(folder)"
+    elif isinstance(dataset, DataLoader):
+        advice = "ImageDataset.from_torchvision(loader.dataset)"
+    elif isinstance(dataset, Dataset):
+        advice = "ImageDataset.from_torchvision(dataset)"
+    else:
+        advice = "ImageDataset(images, labels, class_names)"
+    found = quoted(dataset) if isinstance(dataset, (str, Path)) else f"a {type(dataset).__name__}"
+    raise ValueError(f"the data set is {found}, expected an ImageDataset: use {advice}.")
+
+
+def check_unchanged(dataset: ImageDataset):
+    """Refuse an `ImageDataset` whose attributes were replaced by what does not fit together.
+
+    Raises:
+        ValueError: with what was found and what to do.
+    """
+    images, labels = dataset.images, dataset.labels
+    if not (isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and images.ndim == 4):
+        found = "images are no longer uint8 (N, 1, H, H)"
+    elif not (isinstance(labels, torch.Tensor) and labels.dtype == torch.int64 and labels.shape == (len(images),)):
+        found = "labels are no longer int64, one per image"
+    elif len(labels) == 0 or labels.min() < 0 or labels.max() >= len(dataset.class_names):
+        found = "labels and class_names no longer fit together"
+    else:
+        return
+    raise ValueError(f"the data set's {found}: make a new one by ImageDataset(images, labels, class_names).")
 
 
 def load_dataset(name: str, split: str = "train", root=None, download: bool = True) -> ImageDataset:
@@ -101,8 +241,8 @@ def load_dataset(name: str, split: str = "train", root=None, download: bool = Tr
     Args:
         name: "mnist" or "fashion_mnist".
         split: "train" (60,000 images) or "test" (10,000).
-        root: folder of the data sets, in torchvision's layout; default $COURSE_DATA_DIR, else a folder in the user's
-            cache.
+        root: folder of the data sets, in torchvision's layout; default: as in `data_folder`, and where that cannot be
+            written to, the sample stands in.
         download: fetch what is missing or damaged.
 
     Returns:
@@ -110,30 +250,51 @@ def load_dataset(name: str, split: str = "train", root=None, download: bool = Tr
 
     Raises:
         ValueError: for an unknown name or split.
-        OSError: if the folder cannot be written to, or with `download=False` if files are missing or damaged.
+        OSError: if `root` cannot be written to, or with `download=False` if files are missing or damaged.
     """
-    if name not in SOURCES:
-        raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(map(repr, SOURCES))}.")
-    if split not in ("train", "test"):
-        raise ValueError(f"unknown split {split!r}: expected 'train' or 'test'.")
-    root = Path(root or os.environ.get("COURSE_DATA_DIR") or default_root()).expanduser()
-    source = SOURCES[name]
-    prefix = FILE_PREFIXES[split]
-    bad = damaged_files(source, root, prefix)
+    if not isinstance(name, str) or name not in SOURCES:
+        raise ValueError(f"unknown data set {quoted(name)}: expected one of {', '.join(map(repr, SOURCES))}.")
+    if not isinstance(split, str) or split not in FILE_PREFIXES:
+        raise ValueError(f"unknown split {quoted(split)}: expected 'train' or 'test'.")
+    folder, source, prefix = data_folder(root), SOURCES[name], FILE_PREFIXES[split]
+    bad = damaged_files(source, folder, prefix)
     if bad and not download:
         raise FileNotFoundError(
-            f"{raw_folder(source, root)} lacks good copies of {', '.join(bad)}: use download=True to fetch them."
+            f"{raw_folder(source, folder)} lacks good copies of {', '.join(bad)}: use download=True to fetch them."
         )
     if bad:
-        make_writable_folder(raw_folder(source, root))
+        if root:
+            make_writable_folder(raw_folder(source, folder))
         try:
-            mend_files(source, root, prefix)
-        except OSError as error:  # no mirror has them, something is in their place, the disk is full
-            if damaged_files(source, root, prefix):
-                return fall_back(name, split, root, error)
-    path = raw_folder(source, root) / prefix
-    images, labels = read_image_file(f"{path}-images-idx3-ubyte"), read_label_file(f"{path}-labels-idx1-ubyte")
-    return ImageDataset(images[:, None], labels, source.class_names, name, split)
+            make_writable_folder(raw_folder(source, folder))
+            mend_files(source, folder, prefix)
+        except OSError as error:  # no mirror has them, something is in their place, no folder, the disk is full
+            if damaged_files(source, folder, prefix):
+                return fall_back(name, split, folder, error)
+    path = raw_folder(source, folder) / prefix
+    images, labels = read_idx(Path(f"{path}-images-idx3-ubyte")), read_idx(Path(f"{path}-labels-idx1-ubyte"))
+    return ImageDataset(images, labels, source.class_names, name, split)
+
+
+def data_folder(root=None) -> Path:
+    """Where the data sets are: `root`, else $COURSE_DATA_DIR, else a folder in the user's cache. An absolute path.
+
+    A relative path starts at the folder that the program runs in, which is another one for each notebook's folder:
+    give $COURSE_DATA_DIR whole.
+
+    Raises:
+        ValueError: for what is no path.
+        OSError: if the system knows no home for `~`.
+    """
+    chosen = root or os.environ.get("COURSE_DATA_DIR")
+    if chosen is not None and not isinstance(chosen, (str, os.PathLike)):
+        raise ValueError(f"root is {quoted(chosen)}, expected the path of a folder.")
+    try:
+        return (Path(chosen).expanduser() if chosen else default_root()).absolute()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"no home folder is known for {chosen or '~'}: set COURSE_DATA_DIR to a folder."
+        ) from error
 
 
 def default_root() -> Path:
@@ -144,6 +305,22 @@ def default_root() -> Path:
 def raw_folder(source: Source, root: Path) -> Path:
     """Where torchvision keeps the unzipped files of a data set."""
     return root / source.folder / "raw"
+
+
+def read_idx(path: Path) -> torch.Tensor:
+    """The bytes of a file in MNIST's IDX format, as uint8 of the shape that its header says.
+
+    Raises:
+        ValueError: if it is not such a file, or not whole.
+    """
+    content = path.read_bytes()
+    if len(content) < 4 or content[:3] != b"\0\0\x08":  # 8: unsigned bytes
+        raise ValueError(f"{path} is no file of bytes in the IDX format: remove it, and it is fetched again.")
+    header = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
+    if len(content) != header + math.prod(shape):
+        raise ValueError(f"{path} has {len(content):,} bytes, not what its header says: remove it.")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).reshape(shape)
 
 
 def damaged_files(source: Source, root: Path, prefix: str = "") -> list[str]:
@@ -197,7 +374,7 @@ def clear_the_way(path: Path):
 def from_archive(path: Path, md5: str) -> bytes | None:
     """A raw file's content from a good archive beside it, such as torchvision leaves there; None if there is none."""
     try:
-        return verified(unpack([path.with_name(path.name + ".gz").read_bytes()], LARGEST_FILE), md5)
+        return verified(unpack(path.with_name(path.name + ".gz").read_bytes(), LARGEST_FILE), md5)
     except (OSError, ValueError):
         return None
 
@@ -205,9 +382,9 @@ def from_archive(path: Path, md5: str) -> bytes | None:
 def fall_back(name: str, split: str, root: Path, reason: Exception) -> ImageDataset:
     """The bundled sample, with a warning that says why it is used."""
     warnings.warn(
-        f"{name} could not be loaded ({reason}), so the bundled sample stands in, pictures drawn by this course's own "
-        f"model, not real ones: for the real ones connect to the internet and run this again, or copy the data set's "
-        f"raw files to {raw_folder(SOURCES[name], root)}.",
+        f"{name} could not be loaded ({in_one_line(reason)}), so the bundled sample stands in, pictures drawn by this course's own "
+        f"model, not real ones: for the real ones put this right and run this again, or copy the data set's raw files "
+        f"to {raw_folder(SOURCES[name], root)}; COURSE_DATA_DIR names another folder.",
         stacklevel=3,
     )
     return load_sample(name, split)

@@ -1,14 +1,40 @@
 """Figures: grids of pictures, losses, the way from noise to picture, confusion."""
 
 import io
+import textwrap
+from itertools import cycle
 
 import torch
+import torch.nn.functional as F
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
+
+from course_utils.data import check_image_dataset
+from course_utils.pictures import on_paper, tiled
+from course_utils.validation import check_whole_number
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # from Okabe and Ito's palette, distinct for colour-blind eyes
 TITLES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+MOST_COLUMNS = 26  # more classes side by side could not be seen
+MOST_CHANNELS = 25
+LONGEST_NAME = 20  # characters of a class's name in a figure
+# Fonts for scripts that matplotlib's own font lacks, on Linux, Windows and macOS; a figure takes those that are there.
+OTHER_SCRIPTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+)
 
 
 class NotebookFigure(Figure):
@@ -18,6 +44,7 @@ class NotebookFigure(Figure):
         """The figure as a PNG file."""
         buffer = io.BytesIO()
         FigureCanvasAgg(self)
+        use_fonts_for_every_script(self)
         self.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.1)
         return buffer.getvalue()
 
@@ -25,12 +52,33 @@ class NotebookFigure(Figure):
         return self.png(), {"alt": figure_in_words(self)}  # what nbconvert and nbviewer give those who cannot see it
 
 
+def use_fonts_for_every_script(figure: Figure):
+    """Let what is not plain English be written in whatever fonts this machine has for it."""
+    foreign = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    if foreign:
+        installed = set(font_manager.get_font_names())
+        for text in foreign:
+            text.set_fontfamily(["sans-serif", *(font for font in OTHER_SCRIPTS if font in installed)])
+
+
+def name_label(name, longest: int = LONGEST_NAME) -> str:
+    """A class's name for a figure: each line not too long, nothing that cannot be printed, and no mathematics."""
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in str(name).split("\n")]
+    lines = [line if len(line) <= longest else line[: longest - 1] + "…" for line in lines]
+    return "\n".join(lines).replace("$", r"\$")  # between two dollars matplotlib expects a formula
+
+
+def one_line(name, longest: int = LONGEST_NAME) -> str:
+    """A class's name on one line, for a figure."""
+    return name_label(" ".join(str(name).split()), longest)
+
+
 def figure_in_words(figure: Figure) -> str:
     """What a figure shows, from its titles and labels."""
     parts = [figure.get_suptitle()]
     for axes in figure.axes:
         parts += [axes.get_title(), axes_in_words(axes)]
-    return ". ".join(part for part in parts if part)
+    return ". ".join(part for part in parts if part).replace(r"\$", "$")
 
 
 def axes_in_words(axes) -> str:
@@ -53,12 +101,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def show_pictures(axes, pictures: torch.Tensor, columns: int):
-    """Tile square pictures (N, 1, 28, 28) in [0, 1] on one axes, light ink on black as the data sets store them."""
-    rows, side = -(-len(pictures) // columns), pictures.shape[-1]
-    sheet = torch.zeros(rows * columns, side, side)
-    sheet[: len(pictures)] = pictures[:, 0].float().cpu()
-    sheet = sheet.view(rows, columns, side, side).permute(0, 2, 1, 3).reshape(rows * side, columns * side)
-    axes.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    """Tile square pictures (N, 1, H, H) in [0, 1] on one axes, as dark ink on white paper."""
+    axes.imshow(on_paper(tiled(pictures, columns)).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
 
@@ -73,15 +117,14 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
     """
     rows, side = -(-len(pictures) // columns), pictures.shape[-1]
     cell = min(0.75, 8.5 / columns)  # inches
-    names_width, names_height = 0.9 if row_names is not None else 0.1, 0.35 if column_names is not None else 0.1
-    if column_names is not None and any("\n" in name for name in column_names):
-        names_height += 0.2
-    title_height = 0.35 if title else 0
-    figure = new_figure(cell * columns + names_width, cell * rows + names_height + title_height)
+    names, above = name_style(column_names, cell)
+    row_names = None if row_names is None else [name_label(name) for name in row_names]
+    beside = 0.1 if row_names is None else max(0.9, 0.1 * longest_line(row_names))
+    figure = new_figure(cell * columns + beside, cell * rows + above + (0.35 if title else 0))
     axes = figure.add_subplot()
     show_pictures(axes, pictures, columns)
     if column_names is not None:
-        axes.set_xticks([side * (i + 0.5) for i in range(columns)], column_names, fontsize=12)
+        axes.set_xticks([side * (i + 0.5) for i in range(columns)], **names)
         axes.xaxis.tick_top()
     if row_names is not None:
         axes.set_yticks([side * (i + 0.5) for i in range(rows)], row_names, fontsize=12)
@@ -92,19 +135,53 @@ def image_grid(pictures: torch.Tensor, columns: int, column_names=None, row_name
     return figure
 
 
+def name_style(column_names, cell: float) -> tuple[dict, float]:
+    """How the names of columns of a width in inches are written, and the height in inches that they take.
+
+    A name that is too wide for its column is written smaller, and if it were too small then, upwards.
+    """
+    if column_names is None:
+        return {}, 0.1
+    labels = [name_label(name) for name in column_names]
+    inches = 0.095 * longest_line(labels)  # of the widest line at 12 points
+    size = min(12, 12 * cell / max(inches, 0.1))
+    if size >= 8:
+        lines = 1 + max(label.count("\n") for label in labels)
+        return dict(labels=labels, fontsize=size), 0.15 + 0.2 * lines
+    labels = [one_line(name) for name in column_names]
+    size = min(12, max(7, 60 * cell))
+    return dict(labels=labels, fontsize=size, rotation=90), 0.15 + 0.008 * size * longest_line(labels)
+
+
+def longest_line(names: list[str]) -> int:
+    """Characters of the longest line of all names."""
+    return max((len(line) for name in names for line in name.split("\n")), default=0)
+
+
 def dataset_grid(dataset, rows: int = 3) -> Figure:
-    """The first few images of each class, a column a class."""
-    chosen = torch.stack(
-        [torch.nonzero(dataset.labels == label)[:rows, 0] for label in range(len(dataset.class_names))]
-    )
-    pictures = dataset.images[chosen.T.reshape(-1)].float() / 255
-    title = f"{TITLES[dataset.name]}{dataset.note}"
-    return image_grid(pictures, len(dataset.class_names), short_names(dataset.class_names), title=title)
+    """The first few images of each class, a column per class; a class that has fewer leaves paper.
+
+    Args:
+        dataset: an `ImageDataset`; of more than 26 classes the first 26 are shown.
+        rows: images per class, 1 .. 100.
+    """
+    check_image_dataset(dataset)
+    check_whole_number("rows", rows, 1, 100)
+    names, count = dataset.class_names[:MOST_COLUMNS], len(dataset.class_names)
+    pictures = torch.zeros(rows, len(names), *dataset.images.shape[1:])  # (rows, columns, 1, H, H)
+    for label in range(len(names)):
+        few = torch.nonzero(dataset.labels == label)[:rows, 0]
+        pictures[: len(few), label] = dataset.images[few].float() / 255
+    title = f"{TITLES.get(dataset.name, one_line(dataset.name))}{dataset.note}"
+    title += f" ({len(names)} of {count} classes)" if len(names) < count else ""
+    return image_grid(pictures.flatten(0, 1), len(names), short_names(names), title=title.strip())
 
 
 def short_names(names) -> list[str]:
     """Names with their words on lines of their own, so that they fit above narrow columns."""
-    return [name.replace(" ", "\n") for name in names]
+    return [
+        "\n".join(textwrap.wrap(str(name), 9, max_lines=3, placeholder="…", break_on_hyphens=False)) for name in names
+    ]
 
 
 def loss_curve(losses: list[float], window: int = 100, title: str = "Loss") -> Figure:
@@ -129,7 +206,7 @@ def timestep_losses(
     """Loss by band of timesteps, one line a model: `{"trained": tensor (bands,), ...}`."""
     figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
-    for (name, values), color, marker in zip(losses.items(), (ORANGE, BLUE, "black"), "os^"):
+    for (name, values), color, marker in zip(losses.items(), cycle((ORANGE, BLUE, "black")), cycle("os^")):
         width = num_train_timesteps / len(values)
         axes.plot([(i + 0.5) * width for i in range(len(values))], values, color=color, marker=marker, label=name)
     axes.set(
@@ -162,7 +239,7 @@ def denoising_strip(
         steps: a name for each column.
         row_names: a name for each row.
     """
-    pictures = paths.transpose(0, 1).reshape(-1, 1, 28, 28)
+    pictures = paths.transpose(0, 1).flatten(0, 1)  # (N * steps, 1, 28, 28)
     return image_grid((pictures.clamp(-1, 1) + 1) / 2, len(steps), [str(step) for step in steps], row_names, title)
 
 
@@ -170,21 +247,31 @@ def confusion(counts, class_names, title: str = "") -> Figure:
     """Classes asked for (rows) against classes recognised (columns), as percent of each row."""
     share = torch.tensor(counts).float()
     share = 100 * share / share.sum(1, keepdim=True).clamp(min=1)
-    figure = new_figure(5.5, 5.2)
+    names = [one_line(name) for name in class_names]
+    inches = 5.2 * min(1.9, max(1, len(names) / 12))  # more classes get a larger figure, and then smaller numbers
+    size = min(10, 270 / len(names))  # points
+    figure = new_figure(inches + 0.3, inches)
     axes = figure.add_subplot()
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=100)
-    for row, column in torch.nonzero(share.round()).tolist():
+    for row, column in torch.nonzero(share.round()).tolist() if size > 4 else ():
         color = "white" if share[row, column] > 50 else "black"
-        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=10)
-    rotated = 45 if max(map(len, class_names)) > 2 else 0
-    axes.set_xticks(range(len(class_names)), class_names, rotation=rotated, ha="right" if rotated else "center")
-    axes.set_yticks(range(len(class_names)), class_names)
+        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=size)
+    rotated = 45 if longest_line(names) > 2 else 0
+    places = range(0, len(names), 1 + len(names) // 60)  # of very many classes, some are named
+    named = dict(labels=[names[i] for i in places], fontsize=max(size, 6))
+    axes.set_xticks(places, rotation=rotated, ha="right" if rotated else "center", **named)
+    axes.set_yticks(places, **named)
     axes.set(xlabel="recognised as", ylabel="asked for", title=title or "Percent of each row")
     return figure
 
 
 def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
-    """The extra input channels of one picture: (channels, 28, 28), each of one value, which is written on it."""
+    """The extra input channels of one picture: (channels, H, W), each of one value, which is written on it.
+
+    Of more than 25 channels the first 25 are shown.
+    """
+    if len(channels) > MOST_CHANNELS:
+        title, channels = f"{title} ({MOST_CHANNELS} of {len(channels)} channels)".strip(), channels[:MOST_CHANNELS]
     columns = min(len(channels), 5)
     rows = -(-len(channels) // columns)
     figure = new_figure(1.1 * columns, 1.35 * rows + 0.4)
@@ -193,8 +280,7 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(channel.numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
         axes.text(
-            14,
-            14,
+            *((side - 1) / 2 for side in reversed(channel.shape)),
             f"{channel[0, 0]:.2f}",
             ha="center",
             va="center",
@@ -224,7 +310,10 @@ def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = 
         axes.plot([column] * len(heights), heights, "o", color=BLUE, alpha=0.7, markersize=8)
     axes.plot([], [], "o", color=BLUE, label="one seed")
     axes.plot([], [], color=ORANGE, linewidth=2, label="mean")
-    axes.set_xticks(range(len(groups)), list(groups))
+    names = [name_label(name) for name in groups]
+    crowded = longest_line(names) * len(names) > 50  # characters that fit under the figure
+    upwards = dict(rotation=45, ha="right") if crowded else {}
+    axes.set_xticks(range(len(groups)), names, **upwards)
     axes.set(ylabel=ylabel, title=title)
     if percent:
         axes.set_ylim(0, 100)
@@ -241,21 +330,18 @@ def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
     Args:
         vectors: (classes, C).
     """
-    vectors = vectors.detach().float().cpu()
-    labels = ("the number", "") if vectors.shape[1] == 1 else ("first number", "second number")
-    if vectors.shape[1] == 1:
-        vectors = torch.cat((vectors, torch.zeros_like(vectors)), dim=1)
-    if vectors.shape[1] > 2:
-        centred = vectors - vectors.mean(0)
-        scores, strengths, _ = torch.linalg.svd(centred, full_matrices=False)
-        vectors, shares = (scores * strengths)[:, :2], 100 * strengths**2 / strengths.square().sum()
-        labels = tuple(f"direction {i + 1} ({shares[i]:.0f} % of the variance)" for i in range(2))
+    vectors, labels = on_a_plane(vectors.detach().float().cpu())
     flat = not vectors[:, 1].any()
     figure = new_figure(5.5, 1.6) if flat else new_figure(5.5, 5)
     axes = figure.add_subplot()
-    axes.scatter(*vectors.T, s=420, color=BLUE)
-    for (x, y), name in zip(vectors.tolist(), names):
-        axes.annotate(name, (x, y), ha="center", va="center", color="white", fontsize=13, fontweight="bold")
+    names = [one_line(name) for name in names]
+    if longest_line(names) <= 2:
+        inside = dict(ha="center", va="center", color="white", fontsize=13, fontweight="bold")
+    else:
+        inside = dict(xytext=(0, 7), textcoords="offset points", ha="center", va="bottom", fontsize=11)
+    axes.scatter(*vectors.T, s=60 if "xytext" in inside else 420, color=BLUE)
+    for point, name in zip(vectors.tolist(), names):
+        axes.annotate(name, point, **inside)
     axes.margins(0.15)
     axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
     if flat:
@@ -263,6 +349,18 @@ def embedding_map(vectors: torch.Tensor, names, title: str = "") -> Figure:
     else:
         axes.set_aspect("equal", adjustable="datalim")
     return figure
+
+
+def on_a_plane(vectors: torch.Tensor) -> tuple[torch.Tensor, tuple[str, str]]:
+    """Vectors (classes, C) as points (classes, 2), and what the two axes are."""
+    if vectors.shape[1] <= 2:
+        labels = ("the number", "") if vectors.shape[1] == 1 else ("first number", "second number")
+        return F.pad(vectors, (0, 2 - vectors.shape[1])), labels
+    scores, strengths, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    missing = (0, max(0, 2 - len(strengths)))  # a single class has a single direction
+    points, variances = F.pad((scores * strengths)[:, :2], missing), F.pad(strengths**2, missing)
+    shares = 100 * variances / variances.sum().clamp(min=1e-12)
+    return points, tuple(f"direction {i + 1} ({shares[i]:.0f} % of the variance)" for i in range(2))
 
 
 def plain_numbers(axis):
@@ -318,7 +416,7 @@ def quality_by_steps(curves: dict[str, dict[int, dict]], title: str = "") -> Fig
     views = (("class accuracy (percent)", "class_accuracy", 100), ("excess distance (0: real)", "excess_distance", 1))
     for place, (ylabel, key, factor) in enumerate(views, 1):
         axes = figure.add_subplot(2, 1, place)
-        for (name, results), color, marker in zip(curves.items(), (ORANGE, BLUE, GREEN), "os^"):
+        for (name, results), color, marker in zip(curves.items(), cycle((ORANGE, BLUE, GREEN)), cycle("os^")):
             values = [factor * scores[key] for scores in results.values()]
             axes.plot(list(results), values, color=color, marker=marker, label=name)
         steps = sorted({count for results in curves.values() for count in results})

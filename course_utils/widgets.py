@@ -1,5 +1,6 @@
 """Panels to play with: a slider that picks a class and sees it drawn, and one that adds noise."""
 
+import asyncio
 import copy
 import secrets
 import threading
@@ -7,11 +8,19 @@ import time
 
 import ipywidgets
 import torch
+from IPython import get_ipython
 
 from course_utils.data import scale_to_model
+from course_utils.own_pictures import as_class_names, as_images
 from course_utils.pictures import png_bytes
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.validation import check_whole_number, quoted
 
 PIXEL = 8  # screen pixels for one pixel of a picture
+MOMENT = 0.01  # seconds in which the kernel hears the events that wait, before a picture is drawn
+COLUMNS = 13  # pictures side by side
+GUIDANCE = dict(min=0, max=20)  # what a pipeline draws with
+LONGEST_NAME = 40  # characters of a class's name
 
 
 class LivePanel(ipywidgets.VBox):
@@ -19,7 +28,8 @@ class LivePanel(ipywidgets.VBox):
 
     Events may come faster than pictures can be drawn, and on other threads than cells do. One thread at a time draws,
     from what the controls say when it begins, until they say nothing new; an event that comes too late to matter finds
-    its work done.
+    its work done. An event from the page is drawn a moment later, when those behind it in the kernel's queue have been
+    heard; one from a cell, or in plain Python, at once.
 
     A panel has `wanted()`, what its controls say as a tuple, and `show(*wanted)`, which draws it.
     """
@@ -27,10 +37,27 @@ class LivePanel(ipywidgets.VBox):
     def __init__(self, children):
         super().__init__(children)
         self.turn = threading.RLock()  # the same thread may come again: an observer of the picture may move the slider
-        self.drawing, self.shown = False, None
+        self.drawing, self.shown, self.expected = False, None, False
 
     def update(self):
-        """Draw what the controls say now, unless it is what is shown already; called by every control."""
+        """Draw what the controls say, now or in a moment, unless it is what is shown already; called by every control."""
+        loop = loop_of_the_page()
+        if loop is None:
+            self.follow()
+        elif not self.expected:
+            self.expected = True
+            loop.call_later(MOMENT, self.follow_the_page)
+
+    def follow_the_page(self):
+        """Draw what the controls say after all events that waited; an error shows as those in widgets' handlers do."""
+        self.expected = False
+        try:
+            self.follow()
+        except Exception:
+            get_ipython().showtraceback()
+
+    def follow(self):
+        """Draw what the controls say now, unless it is what is shown already."""
         with self.turn:
             if self.drawing:
                 return  # called while showing, on the same thread: the loop below goes round once more
@@ -53,7 +80,19 @@ class LivePanel(ipywidgets.VBox):
         """
         with self.turn:
             self.shown = None
-            self.update()
+            self.follow()
+
+
+def loop_of_the_page():
+    """The kernel's event loop while it handles an event from the page; None in a cell, a thread or plain Python."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    parent = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
+    if parent.get("header", {}).get("msg_type") != "comm_msg":
+        return None
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class ClassPicker(LivePanel):
@@ -77,12 +116,9 @@ class ClassPicker(LivePanel):
     """
 
     def __init__(self, pipe, class_names=None):
-        names = list(class_names or pipe.class_names)
-        num_classes = pipe.unet.config.num_classes
-        if len(names) != num_classes:
-            raise ValueError(f"class_names has {len(names)} names, expected {num_classes}, one for each class.")
+        self.names = names_of(pipe, class_names)
         self.pipe = pipe.with_unet(copy.deepcopy(pipe.unet))
-        self.names, self.kind = names, "class" if names_need_showing(names) else "digit"
+        self.kind = "digit" if self.names == list("0123456789") else "class"
         self.seed = secrets.randbelow(10_000)
         self.make_controls()
         self.slider.layout.width = "420px"
@@ -97,7 +133,7 @@ class ClassPicker(LivePanel):
     def make_controls(self):
         """The widgets, before they are wired up."""
         options = [(name, label) for label, name in enumerate(self.names)]
-        if self.kind == "digit":
+        if are_numbers(self.names):
             self.slider = ipywidgets.IntSlider(0, 0, len(options) - 1, description=self.kind, continuous_update=True)
         else:
             self.slider = ipywidgets.SelectionSlider(options=options, description=self.kind, continuous_update=True)
@@ -112,7 +148,7 @@ class ClassPicker(LivePanel):
     def make_more(self):
         """The controls that are folded away, and the button that unfolds them."""
         config = self.pipe.config
-        self.guidance = ipywidgets.FloatSlider(config.guidance_scale, min=1, max=8, step=0.25, description="guidance")
+        self.guidance = ipywidgets.FloatSlider(config.guidance_scale, **GUIDANCE, step=0.25, description="guidance")
         self.guidance.disabled = not self.pipe.unet.config.unconditional
         fewest, most = 1, max(50, config.num_inference_steps)
         self.steps = ipywidgets.IntSlider(
@@ -166,16 +202,35 @@ def row_of(*controls) -> ipywidgets.HBox:
     return ipywidgets.HBox(controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
-def names_need_showing(names: list[str]) -> bool:
-    """True unless the names are just the labels' numbers."""
-    return names != [str(label) for label in range(len(names))]
+def are_numbers(names: list[str]) -> bool:
+    """Whether the names are just the labels' numbers, so that the slider shows them anyway."""
+    return names == [str(label) for label in range(len(names))]
+
+
+def names_of(pipe, class_names=None) -> list[str]:
+    """One name per class that a pipeline draws, each on one line and not too long.
+
+    Raises:
+        ValueError: if `pipe` is no pipeline, or the names are not as many as its network's classes.
+    """
+    if not isinstance(pipe, ClassConditionedPipeline):
+        raise ValueError(
+            f"the panel was given {quoted(pipe)}, expected a pipeline: use ClassConditionedPipeline.from_pretrained(...)."
+        )
+    names = as_class_names(pipe.class_names if class_names is None else class_names, highest=0)
+    names = [" ".join(name.split()) for name in names]
+    if len(names) != pipe.unet.config.num_classes:
+        raise ValueError(
+            f"class_names has {len(names)} names, expected {pipe.unet.config.num_classes}, one for each class."
+        )
+    return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
 
 
 class NoiseSlider(LivePanel):
     """A slider over the timestep: watch noise take over a few pictures.
 
     Args:
-        images: uint8 (N, 1, 28, 28), shown in one row.
+        images: uint8 (N, 1, 28, 28), or as `ImageDataset` takes them, of any size; shown in rows of 13.
         noise_scheduler: a `DDPMScheduler`.
 
     Attributes:
@@ -185,13 +240,15 @@ class NoiseSlider(LivePanel):
     """
 
     def __init__(self, images, noise_scheduler):
-        self.images = scale_to_model(images)
+        if not hasattr(noise_scheduler, "add_noise"):
+            raise ValueError(f"noise_scheduler is {quoted(noise_scheduler)}, expected make_scheduler().")
+        self.images = scale_to_model(as_images(images))
         self.noise_scheduler = noise_scheduler.from_config(noise_scheduler.config)  # a training moves its own about
         self.noise = torch.randn(self.images.shape, generator=torch.Generator().manual_seed(0))
         last = noise_scheduler.config.num_train_timesteps - 1
         self.slider = ipywidgets.IntSlider(0, 0, last, description="timestep t", continuous_update=True)
         self.slider.layout.width = "95%"
-        self.image = ipywidgets.Image(format="png", width=28 * len(images) * 3)
+        self.image = ipywidgets.Image(format="png", width=28 * 3 * min(len(self.images), COLUMNS))
         self.status = ipywidgets.Label()
         super().__init__([self.slider, self.image, self.status])
         self.add_class("noise-slider")
@@ -205,7 +262,7 @@ class NoiseSlider(LivePanel):
     def show(self, t: int):
         """Show the pictures at a timestep."""
         noisy = self.noise_scheduler.add_noise(self.images, self.noise, torch.tensor([t]))
-        self.image.value = png_bytes(noisy.clamp(-1, 1) / 2 + 0.5)
+        self.image.value = png_bytes(noisy.clamp(-1, 1) / 2 + 0.5, COLUMNS)
         kept = self.noise_scheduler.alphas_cumprod[t].sqrt().item()
         added = (1 - kept**2) ** 0.5
         self.status.value = f"t = {t}: {kept:.3f} x picture + {added:.3f} x noise"
@@ -215,7 +272,8 @@ class GuidanceSlider(LivePanel):
     """A slider over the guidance scale: a picture of each class, from the same noise, while you drag.
 
     Args:
-        pipe: a `ClassConditionedPipeline` whose network knows "no class".
+        pipe: a `ClassConditionedPipeline` whose network knows "no class"; of more than 26 classes the first 26 are drawn.
+        class_names: one name per class; default: the pipeline's.
 
     Attributes:
         slider: the guidance scale; 1 is off.
@@ -228,14 +286,15 @@ class GuidanceSlider(LivePanel):
         ValueError: if the network cannot be guided.
     """
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, class_names=None):
+        self.names = names_of(pipe, class_names)[: 2 * COLUMNS]
         _ = pipe.unet.null_label  # says so now, if there is no "no class"
         self.pipe = pipe.with_unet(copy.deepcopy(pipe.unet))
-        self.labels, self.seed = list(range(pipe.unet.config.num_classes)), 0
-        self.slider = ipywidgets.FloatSlider(1, min=1, max=8, step=0.5, description="guidance", continuous_update=True)
+        self.labels, self.seed = list(range(len(self.names))), 0
+        self.slider = ipywidgets.FloatSlider(1, **GUIDANCE, step=0.5, description="guidance", continuous_update=True)
         self.slider.layout.width = "420px"
         self.resample = ipywidgets.Button(description="Resample", icon="refresh")
-        self.image = ipywidgets.Image(format="png", width=28 * len(self.labels) * 3)
+        self.image = ipywidgets.Image(format="png", width=28 * 3 * min(len(self.labels), COLUMNS))
         self.status = ipywidgets.Label()
         super().__init__([row_of(self.slider, self.resample), self.image, self.status])
         self.add_class("guidance-slider")
@@ -251,10 +310,10 @@ class GuidanceSlider(LivePanel):
         """Draw each class, and say how."""
         generator = torch.Generator().manual_seed(seed)
         self.image.value = png_bytes(
-            self.pipe(self.labels, guidance_scale=guidance, generator=generator, output_type="pt").images
+            self.pipe(self.labels, guidance_scale=guidance, generator=generator, output_type="pt").images, COLUMNS
         )
         strength = "guidance off" if guidance == 1 else f"guidance {guidance:g}"
-        self.status.value = f"{', '.join(self.pipe.class_names)}: {strength} (seed {seed})"
+        self.status.value = f"{', '.join(self.names)}: {strength} (seed {seed})"
 
     def draw_anew(self):
         """Draw each class from other noise."""
@@ -272,7 +331,8 @@ class EmbeddingMixer(LivePanel):
 
     Args:
         pipe: a `ClassConditionedPipeline` whose network has `conditioning="embedding"`.
-        start, end: labels to begin with.
+        start, end: labels to begin with; default: 3 and 8, or the first and the last where there are fewer classes.
+        class_names: one name per class; default: the pipeline's.
         mix: computes the vector, called as `mix(embedding, start, end, share)`; default: a straight line.
 
     Attributes:
@@ -284,14 +344,18 @@ class EmbeddingMixer(LivePanel):
         seed: of the noise.
 
     Raises:
-        ValueError: if the network has no table of vectors.
+        ValueError: if the network has no table of vectors, or no such labels.
     """
 
-    def __init__(self, pipe, start: int = 3, end: int = 8, mix=straight_line):
+    def __init__(self, pipe, start: int | None = None, end: int | None = None, mix=straight_line, class_names=None):
+        self.names = names_of(pipe, class_names)
+        last = len(self.names) - 1
+        start, end = (3 if last >= 8 else 0) if start is None else start, min(8, last) if end is None else end
+        for which, label in (("start", start), ("end", end)):
+            check_whole_number(which, label, 0, last)
         unet = pipe.unet.with_class_vectors(torch.zeros(1, pipe.unet.config.class_emb_size))
         self.pipe = pipe.with_unet(unet, class_names=None)  # it knows one class, the mixture
         self.embedding, self.mix, self.seed = copy.deepcopy(pipe.unet.class_emb), mix, 0
-        self.names = pipe.class_names
         options = [(name, label) for label, name in enumerate(self.names)]
         self.start = ipywidgets.Dropdown(options=options, value=start, description="from")
         self.end = ipywidgets.Dropdown(options=options, value=end, description="to")
@@ -318,7 +382,8 @@ class EmbeddingMixer(LivePanel):
             self.pipe.unet.class_emb.weight[0].copy_(self.mix(self.embedding, start, end, share))
         pictures = self.pipe([0], generator=torch.Generator().manual_seed(seed), output_type="pt").images
         self.image.value = png_bytes(pictures)
-        self.status.value = f"{1 - share:.0%} of {self.names[start]}, {share:.0%} of {self.names[end]} (seed {seed})"
+        names = self.names[start], self.names[end]
+        self.status.value = f"{1 - share:.0%} of {names[0]}, {share:.0%} of {names[1]} (seed {seed})"
 
     def draw_anew(self):
         """Draw the same mixture from other noise."""

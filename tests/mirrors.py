@@ -75,6 +75,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass  # the other side has hung up
 
+    def do_CONNECT(self):
+        """A proxy that wants a password."""
+        self.answer(b"", 407)
+
     def log_message(self, *args):
         pass
 
@@ -167,6 +171,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def bomb(self, archive):
         self.answer(gzip.compress(bytes(1_000_000)))
+
+    def hollow(self, archive):
+        """Gzip that goes on for ever and unpacks to nothing: blocks of no bytes."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(gzip.compress(b"")[:10])
+        while not self.server.released.wait(0.001):
+            self.wfile.write(b"\0\0\0\xff\xff" * 2000)
+
+    def endless(self, archive):
+        """The file, and more and more after its end."""
+        self.send_response(200)
+        self.end_headers()
+        while not self.server.released.wait(0.001):
+            self.wfile.write(archive)
 
     def moved(self, archive):
         self.answer(b"", 302, Location=f"/good/{self.name}/{self.file}.gz")

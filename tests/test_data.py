@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -8,9 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision import datasets
 
 from course_utils import data
-from course_utils.data import default_root, load_dataset, load_sample, save_sample, scale_to_model
+from course_utils.data import (
+    data_folder,
+    default_root,
+    load_dataset,
+    load_sample,
+    read_idx,
+    save_sample,
+    scale_to_model,
+)
 from mirrors import ARCHIVES, EVERY_FILE, FILES, FOLDERS, LOGIN_PAGE, NAMES, RAW, SPLITS, identities, put_good_files
 
 OTHER = dict(zip(NAMES, reversed(NAMES)))
@@ -103,7 +113,7 @@ def test_without_a_network_the_sample_stands_in_and_good_files_survive(
     folder = put_good_files(tmp_path / "data", name)
     good = {path: identity for path, identity in identities(folder).items() if path != file}
     DAMAGES[damage](folder / file, name)
-    with pytest.warns(UserWarning, match="bundled sample.*connect to the internet") as caught:
+    with pytest.warns(UserWarning, match="bundled sample.*put this right") as caught:
         ds = load_dataset(name, SPLITS[file])
     assert ds.is_sample and len(caught) == 1 and "\n" not in str(caught[0].message)
     assert good.items() <= identities(folder).items()
@@ -258,6 +268,14 @@ def test_unknown_names():
         load_dataset("mnist", "validation")
 
 
+@pytest.mark.parametrize("wrong", [None, 3, ["mnist"], np.array(["mnist", "x"])])
+def test_names_and_roots_of_other_kinds_get_one_sentence(wrong):
+    for arguments in ((wrong,), ("mnist", wrong), ("mnist", "train", 5)):
+        with pytest.raises(ValueError, match="expected") as error:
+            load_dataset(*arguments)
+        assert "\n" not in str(error.value)
+
+
 def test_root_comes_from_argument_then_environment_then_cache(use_mirrors, tmp_path, monkeypatch):
     load_dataset("mnist", root=tmp_path / "argument")
     assert (tmp_path / "argument" / "MNIST").is_dir() and not (tmp_path / "data").exists()
@@ -265,6 +283,86 @@ def test_root_comes_from_argument_then_environment_then_cache(use_mirrors, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     load_dataset("mnist")
     assert default_root().is_relative_to(tmp_path / "cache") and (default_root() / "MNIST").is_dir()
+
+
+@pytest.mark.parametrize("name", ["with space", "Übung 猫", "100 % {x}", "trailing/", "~/data", "as a Path"])
+def test_folders_of_any_name(use_mirrors, tmp_path, monkeypatch, name):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    root = name if name.startswith("~") else str(tmp_path / name) + ("/" if name.endswith("/") else "")
+    monkeypatch.setenv("COURSE_DATA_DIR", root)
+    assert not load_dataset("mnist").is_sample
+    assert not load_dataset("mnist", root=Path(root), download=False).is_sample
+    assert data_folder().is_absolute() and (data_folder() / "MNIST" / "raw").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [Path(root).name]
+
+
+def test_a_relative_folder_is_shown_whole(use_mirrors, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA_DIR", "data")
+    for place in ("clone", "clone/notebooks"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / place / "data" / "MNIST" / "raw"))):
+            load_dataset("mnist", download=False)
+
+
+@on_posix
+@pytest.mark.parametrize("chosen_by", ["nobody", "COURSE_DATA_DIR"])
+def test_where_nothing_can_be_written_the_sample_stands_in_and_says_how(
+    use_mirrors, unprivileged, monkeypatch, chosen_by
+):
+    """A home that is read-only, as on some servers for classes."""
+    make_read_only(unprivileged)
+    monkeypatch.setenv("HOME", str(unprivileged))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("COURSE_DATA_DIR", "" if chosen_by == "nobody" else str(unprivileged / "data"))
+    with pytest.warns(UserWarning, match="cannot write to .*bundled sample stands in.*COURSE_DATA_DIR") as caught:
+        assert load_dataset("mnist").is_sample
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+
+
+def test_no_home_at_all(monkeypatch):
+    """As in some containers, whose user is in no list of users."""
+    monkeypatch.delenv("COURSE_DATA_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(OSError, match="no home folder is known.*set COURSE_DATA_DIR"):
+        load_dataset("mnist")
+
+
+@on_posix
+def test_files_have_the_rights_that_the_user_asks_for(use_mirrors, tmp_path):
+    before = os.umask(0o022)
+    try:
+        load_dataset("mnist")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "data" / "MNIST" / "raw").iterdir()}
+    assert modes == {0o644}
+
+
+IDX_DAMAGES = {
+    "another format": b"<html>",
+    "empty": b"",
+    "shorts": b"\0\0\x0b\x01" + bytes(8),
+    "cut off": b"\0\0\x08\x01\0\0\0\x05" + bytes(4),
+    "too long": b"\0\0\x08\x01\0\0\0\x05" + bytes(6),
+    "a header alone": b"\0\0\x08\x03\0\0",
+}
+
+
+@pytest.mark.parametrize("damage", IDX_DAMAGES)
+def test_a_damaged_idx_file_is_named(tmp_path, damage):
+    (tmp_path / "file").write_bytes(IDX_DAMAGES[damage])
+    with pytest.raises(ValueError, match="file (is no file|has .* bytes).*remove it"):
+        read_idx(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_read_as_torchvision_reads_them(use_mirrors, tmp_path, name):
+    ours = load_dataset(name)
+    theirs = getattr(datasets, FOLDERS[name])(tmp_path / "data")
+    assert torch.equal(ours.images[:, 0], theirs.data) and torch.equal(ours.labels, theirs.targets)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

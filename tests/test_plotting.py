@@ -1,4 +1,5 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from course_utils import plotting
-from course_utils.data import load_sample
+from course_utils.data import ImageDataset, load_sample
 from course_utils.display import show_source, table
 from course_utils.sampling import make_scheduler
 
@@ -59,7 +60,7 @@ def test_grid_puts_pictures_row_after_row():
     pictures = torch.zeros(4, 1, 28, 28)
     pictures[1] = 1  # the first row's second
     drawn = plotting.image_grid(pictures, 2).axes[0].images[0].get_array()
-    assert drawn[:28, 28:].min() == 1 and drawn[:28, :28].max() == 0 and drawn[28:].max() == 0
+    assert drawn[:28, 28:].max() == 0 and drawn[:28, :28].min() == 1 and drawn[28:].min() == 1  # ink is black
 
 
 def test_sample_says_in_its_title_what_it_is():
@@ -96,3 +97,103 @@ def test_quality_is_shown_in_percent_and_as_excess_distance():
 def test_ladder_says_seconds_and_multiples():
     texts = [text.get_text() for text in plotting.ladder({"a": 7200, "b": 90, "c": 0.05}).axes[0].texts]
     assert texts == ["a: 2 h", "b: 90 s, 80 times as fast", "c: 50 ms, 144,000 times as fast"]
+
+
+def own(names, per_class=2, side=28) -> ImageDataset:
+    """A few noisy pictures per class."""
+    labels = torch.arange(len(names) * per_class) % len(names)
+    return ImageDataset(torch.rand(len(labels), side, side, generator=torch.Generator().manual_seed(0)), labels, names)
+
+
+ODD_NAMES = [
+    "",
+    "$x$ and $\\bad$",
+    "$",
+    "100 % wool_^{",
+    "two\nlines",
+    "x" * 300,
+    "many words " * 20,
+    "nul\x00\x1b",
+    "\ud800",
+]
+OWN_CLASSES = {
+    "one": ["only"],
+    "two": ["a", "b"],
+    "odd": ODD_NAMES,
+    "letters": list("abcdefghijklmnopqrstuvwxyz"),
+    "words": [f"word number {i}" for i in range(26)],
+    "hundred": [str(i) for i in range(100)],
+}
+PLOTS_BY_CLASS = {
+    "dataset_grid": lambda names: plotting.dataset_grid(own(names)),
+    "image_grid": lambda names: plotting.image_grid(torch.rand(len(names), 1, 16, 16), len(names), names, [names[-1]]),
+    "confusion": lambda names: plotting.confusion(torch.eye(len(names)).tolist(), names),
+    "embedding_map": lambda names: plotting.embedding_map(torch.randn(len(names), 5), names),
+    "class_channels": lambda names: plotting.class_channels(
+        torch.eye(len(names))[:, :, None, None].expand(-1, -1, 16, 16)[0]
+    ),
+    "spread_over_seeds": lambda names: plotting.spread_over_seeds({name: [0.1, 0.2] for name in names[:10]}, "percent"),
+    "denoising_strip": lambda names: plotting.denoising_strip(
+        torch.rand(3, len(names[:9]), 1, 20, 20), [1, 2, 3], names[:9]
+    ),
+}
+
+
+@pytest.mark.parametrize("classes", OWN_CLASSES)
+@pytest.mark.parametrize("plot", PLOTS_BY_CLASS)
+def test_figures_of_any_classes_names_and_sizes(plot, classes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of what does not fit, and of what it cannot write
+        figure = PLOTS_BY_CLASS[plot](OWN_CLASSES[classes])
+        picture = Image.open(io.BytesIO(figure.png()))
+    assert max(picture.size) < 1300 and "\\$" not in plotting.figure_in_words(figure)
+
+
+def test_a_figure_takes_a_font_that_has_the_names_script(monkeypatch):
+    monkeypatch.setattr(plotting, "OTHER_SCRIPTS", ("No Such Font", "STIXGeneral"))
+    figure = plotting.dataset_grid(own(["ж", "b"]))
+    figure.png()
+    families = {text.get_text(): text.get_fontfamily() for text in figure.axes[0].get_xticklabels()}
+    assert families["ж"] == ["sans-serif", "STIXGeneral"] and families["b"] == ["sans-serif"]
+
+
+def test_a_class_with_fewer_pictures_than_rows_leaves_paper():
+    ds = own(["a", "b", "c"]).subset([0, 3, 1])  # two of a, one of b, none of c
+    drawn = plotting.dataset_grid(ds).axes[0].images[0].get_array()
+    blank = [[bool((drawn[r : r + 28, c : c + 28] == 1).all()) for c in (0, 28, 56)] for r in (0, 28, 56)]
+    assert blank == [[False, False, True], [False, True, True], [True, True, True]]
+    assert torch.equal(torch.as_tensor(drawn[28:56, :28]), 1 - ds.images[1, 0].float() / 255)  # its second a
+
+
+def test_titles_of_own_data():
+    ds = own(["a", "b"])
+    assert plotting.dataset_grid(ds).axes[0].get_title() == ""
+    ds.name = "my $ shapes"
+    assert "my $ shapes" in plotting.figure_in_words(plotting.dataset_grid(ds))
+    assert plotting.dataset_grid(own(OWN_CLASSES["hundred"])).axes[0].get_title() == "(26 of 100 classes)"
+
+
+@pytest.mark.parametrize("wrong, words", [("mnist", "load_dataset"), (torch.zeros(3), "expected an ImageDataset")])
+def test_what_is_no_data_set_is_named(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        plotting.dataset_grid(wrong)
+    with pytest.raises(ValueError, match="rows is 0"):
+        plotting.dataset_grid(own(["a"]), rows=0)
+
+
+def test_more_lines_than_colours_are_all_drawn():
+    losses = {name: torch.rand(5) + 0.1 for name in "abcde"}
+    assert len(plotting.timestep_losses(losses).axes[0].lines) == 5
+    assert len(plotting.quality_by_steps({name: CURVES["ddim"] for name in "abcde"}).axes[0].lines) == 5
+
+
+def test_names_of_columns_are_written_so_that_they_do_not_overlap():
+    for names in (
+        OWN_CLASSES["words"],
+        OWN_CLASSES["letters"],
+        plotting.short_names(load_sample("fashion_mnist").class_names),
+    ):
+        figure = plotting.image_grid(torch.rand(len(names), 1, 28, 28), len(names), names)
+        figure.png()
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+        assert all(left.x1 <= right.x0 + 2 for left, right in zip(boxes, boxes[1:]))

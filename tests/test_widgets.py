@@ -1,13 +1,16 @@
 import faulthandler
 import io
+import os
 import random
 import threading
 import tracemalloc
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
 from course_utils.pictures import png_bytes
@@ -129,12 +132,157 @@ def test_guidance_is_off_limits_for_a_network_without_null_label(tiny_pipe):
     assert ClassPicker(pipe).guidance.disabled
 
 
-def test_only_what_widgets_7_and_8_share(picker):
-    """Colab shows ipywidgets 7: no traits that came later, no titles handed to the constructor."""
-    source = __import__("inspect").getsource(__import__("course_utils.widgets", fromlist=["x"]))
-    for newer in ("tooltip=", "titles=", "Stack(", "TagsInput", "interactive_output", "interact("):
-        assert newer not in source
-    assert picker.more.selected_index is None and picker.more.get_title(0)
+def own_pipe(num_classes: int, unconditional: bool = True, **options) -> ClassConditionedPipeline:
+    """A pipeline of another number of classes; its names are the panel's."""
+    model = make_tiny_model(num_classes=num_classes, unconditional=unconditional)
+    return ClassConditionedPipeline(model, make_scheduler("dpmsolver++", "v_prediction"), "mnist", 1, **options)
+
+
+OWN_NAMES = {
+    1: ["only"],
+    2: ["", ""],
+    3: ["猫 $x$ 100 %", "two\nlines", "x" * 300],
+    26: list("abcdefghijklmnopqrstuvwxyz"),
+    40: [str(i) for i in range(40)],
+}
+
+
+@pytest.mark.parametrize("names", OWN_NAMES.values(), ids=OWN_NAMES)
+def test_every_panel_takes_any_classes_and_names(names):
+    pipe, last = own_pipe(len(names)), len(names) - 1
+    picker, guidance = ClassPicker(pipe, names), GuidanceSlider(pipe, names)
+    mixer = EmbeddingMixer(pipe, end=last, class_names=names)
+    picker.slider.value = last
+    expected = pipe([last], generator=torch.Generator().manual_seed(picker.seed), output_type="pt").images
+    assert picker.image.value == png_bytes(expected) and picker.chooser.value == last
+    guidance.slider.value, mixer.slider.value = 3.0, 1.0
+    shown = " ".join(names[last].split())[:30]
+    for status in (picker.status.value, mixer.status.value):
+        assert shown in status and "\n" not in status and len(status) < 120
+    assert pixels(guidance.image.value).shape[1] <= 13 * 28 * PIXEL  # many classes take several rows
+    assert picker.kind == "class"  # "digit" is for the ten digits
+
+
+@pytest.mark.parametrize("panel", [ClassPicker, GuidanceSlider, EmbeddingMixer])
+@pytest.mark.parametrize("wrong", ["mnist", None, 3, make_tiny_model])
+def test_what_is_no_pipeline_gets_one_sentence(panel, wrong):
+    with pytest.raises(ValueError, match="expected a pipeline: use ClassConditionedPipeline.from_pretrained") as error:
+        panel(wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_a_mixer_does_not_have_are_named(tiny_pipe):
+    with pytest.raises(ValueError, match="end is 26, expected a whole number from 0 to 9"):
+        EmbeddingMixer(tiny_pipe, end=26)
+
+
+def test_names_are_a_list(tiny_pipe):
+    with pytest.raises(ValueError, match="expected a list"):
+        ClassPicker(tiny_pipe, "abcdefghij")
+    assert ClassPicker(tiny_pipe, np.array(list("abcdefghij"))).names[9] == "j"
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0, 20.0])
+def test_panels_draw_with_every_guidance_that_the_pipeline_takes(scale):
+    picker = ClassPicker(own_pipe(3, guidance_scale=scale), list("abc"))
+    drawn = picker.pipe([0], generator=torch.Generator().manual_seed(picker.seed), output_type="pt").images
+    assert picker.guidance.value == scale and picker.image.value == png_bytes(drawn)
+    for slider in (picker.guidance, GuidanceSlider(picker.pipe, list("abc")).slider):
+        for beyond in (slider.min - 0.25, slider.max + 0.25):
+            with pytest.raises(ValueError, match="guidance_scale"):
+                picker.pipe([0], guidance_scale=beyond)
+
+
+def test_pictures_are_ink_on_paper():
+    pictures = torch.zeros(3, 1, 28, 28)
+    pictures[2] = 1
+    shown = pixels(png_bytes(pictures, columns=2))
+    assert shown.shape == (2 * 224, 2 * 224) and (shown[:224] == 255).all()
+    assert (shown[224:, :224] == 0).all() and (shown[224:, 224:] == 255).all()  # what is left over is paper
+
+
+@pytest.mark.parametrize("side", [8, 16, 29, 300])
+def test_pictures_of_any_size(side):
+    picture = pixels(png_bytes(torch.rand(1, 1, side, side)))
+    assert picture.shape[0] == picture.shape[1] == side * max(1, 224 // side)
+
+
+# What a notebook's page does: many moves of a slider, faster than pictures are drawn.
+CELL = """
+import time
+from test_widgets import ClassPicker, own_pipe
+pipe, drawn = own_pipe(10), []
+picker = ClassPicker(pipe)
+call = type(pipe).__call__
+def slow(pipe, labels, *args, **kwargs):
+    time.sleep(0.2)
+    drawn.append(labels[0])
+    return call(pipe, labels, *args, **kwargs)
+type(pipe).__call__ = slow
+print(picker.slider.model_id)
+"""
+WAIT = "import asyncio\nwhile not picker.status.value.startswith({!r}): await asyncio.sleep(0.05)"
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A function that runs a cell in a kernel and returns what it prints; its `kernel` sends what a page sends."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join((str(here), str(here.parent)))
+    manager, client = start_new_kernel(env=os.environ | {"PYTHONPATH": paths})
+
+    def run(cell: str) -> str:
+        printed = []
+
+        def hear(message):
+            if message["msg_type"] == "stream":
+                printed.append(message["content"]["text"])
+
+        assert client.execute_interactive(cell, timeout=100, output_hook=hear)["content"]["status"] == "ok"
+        return "".join(printed).strip()
+
+    def move(model_id: str, value: int):
+        state = {"method": "update", "state": {"value": value}, "buffer_paths": []}
+        client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": model_id, "data": state}))
+
+    run.move = move
+    yield run
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_of_many_moves_that_wait_in_the_kernel_the_last_is_drawn(kernel):
+    slider = kernel(CELL).splitlines()[-1]
+    for value in (1, 2, 3, 4, 5, 6, 7, 8) * 2 + (9,):
+        kernel.move(slider, value)
+    kernel(WAIT.format("digit 9,"))
+    drawn, status = kernel("print(drawn); print(picker.status.value)").splitlines()
+    assert eval(drawn)[-1] == 9 and len(eval(drawn)) < 9 and status.startswith("digit 9, drawn in ")
+    moved_by_a_cell = "picker.slider.value = 7; print(picker.status.value)"
+    assert kernel(moved_by_a_cell).startswith("digit 7, drawn in ")  # at once
+
+
+def test_an_error_while_the_page_moves_a_slider_is_shown(kernel):
+    slider = kernel(CELL + "type(pipe).__call__ = None").splitlines()[-1]
+    kernel.move(slider, 3)
+    kernel(WAIT.format("Could not draw digit 3: "))
+
+
+@pytest.mark.parametrize("images", [torch.rand(3, 28, 28), torch.rand(2, 1, 16, 16).numpy(), torch.rand(20, 1, 32, 32)])
+def test_noise_slider_takes_pictures_of_any_kind_and_size(images):
+    panel = NoiseSlider(images, make_scheduler())
+    panel.slider.value = 500
+    assert panel.status.value.startswith("t = 500:")
+    clean = NoiseSlider((torch.as_tensor(images) * 255).round().byte(), make_scheduler())
+    clean.slider.value = 500
+    assert panel.image.value == clean.image.value
+
+
+def test_noise_slider_names_what_does_not_fit(stripes):
+    with pytest.raises(ValueError, match="floats from 0 to 255"):
+        NoiseSlider(stripes.images.float(), make_scheduler())
+    with pytest.raises(ValueError, match=r"noise_scheduler is 'ddpm', expected make_scheduler\(\)"):
+        NoiseSlider(stripes.images, "ddpm")
 
 
 def test_noise_slider_takes_the_picture_away(stripes):
