@@ -188,11 +188,6 @@ class ClassConditionedUnet(StrictModel):
         return self.model.conv_in.weight.device
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights, all of which have the same."""
-        return self.model.dtype
-
-    @property
     def null_label(self) -> int:
         """The label that stands for "no class".
 
