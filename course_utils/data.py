@@ -15,6 +15,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from course_utils.storage.downloads import fetch, unpack, verified
 from course_utils.storage.files import make_writable_folder, written_whole
+from course_utils.validation import quoted
 
 SAMPLE_NOTE = " (bundled sample, not real images)"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
@@ -89,6 +90,19 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, i):
         return self.images[i].float() / 255, int(self.labels[i])
+
+
+def check_image_dataset(dataset):
+    """Refuse what is no `ImageDataset`.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if not isinstance(dataset, ImageDataset):
+        raise ValueError(
+            f"dataset is {quoted(dataset)}, expected an ImageDataset: load_dataset('mnist'), or "
+            "ImageDataset(images, labels, class_names) with uint8 images (N, 1, 28, 28) and int64 labels (N,)."
+        )
 
 
 def load_dataset(name: str, split: str = "train", root=None, download: bool = True) -> ImageDataset:

@@ -2,14 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from course_utils.data import ImageDataset
+from course_utils.data import ImageDataset, check_image_dataset
 from course_utils.model import ClassConditionedUnet, flops_per_image
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
-from course_utils.training import TrainingConfig, TrainingRun, train
+from course_utils.training import (
+    LARGEST_COUNT,
+    SEEDS,
+    TrainingConfig,
+    TrainingRun,
+    check_drawn_size,
+    check_picture_size,
+    check_training,
+    train_stage,
+)
+from course_utils.validation import plain_int
 
 TRAIN_IMAGES = 60_000  # of either data set's train split, an epoch
 
@@ -38,7 +50,12 @@ class Recipe:
         return replace(self, stages=tuple((size, replace(config, **changes)) for size, config in self.stages))
 
     def for_images(self, count: int) -> "Recipe":
-        """The same recipe, longer or shorter, so that it sees about `count` images: each stage in proportion."""
+        """The same recipe, longer or shorter, so that it sees about `count` images: each stage in proportion.
+
+        Raises:
+            ValueError: if `count` is no whole number of at least 1.
+        """
+        count = plain_int("count", count, 1, LARGEST_COUNT)
         steps = [config.total_steps(TRAIN_IMAGES) for _, config in self.stages]
         images = sum(number * config.batch_size for number, (_, config) in zip(steps, self.stages, strict=True))
         scaled = [max(1, round(number * count / images)) for number in steps]
@@ -49,7 +66,7 @@ class Recipe:
         """Train from random weights.
 
         Args:
-            dataset: an `ImageDataset` of 28x28 images.
+            dataset: an `ImageDataset`; its images are resized for each stage.
             seed: of the weights and of everything random in training.
             checkpoint_dir: folder for checkpoints, with a folder for each stage; a training found there goes on.
             options: passed to `train`, such as `progress=False`.
@@ -57,26 +74,42 @@ class Recipe:
         Returns:
             A `ClassConditionedPipeline` and the `TrainingRun` of all stages together; Ctrl-C in one stage keeps what it
             has learned and leaves out the stages after it.
+
+        Raises:
+            ValueError: before the first step, if anything does not fit together (for more see `train`).
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = self.make_model()
-        noise_scheduler = make_scheduler("ddpm", self.prediction_type)
+        pipe, noise_scheduler = self.untrained(dataset, seed), make_scheduler("ddpm", self.prediction_type)
         whole = None
         for number, (size, config) in enumerate(self.stages):
-            folder = f"{checkpoint_dir}/stage-{number}" if checkpoint_dir else None
-            run = train(
-                model,
-                resized(dataset, size),
-                noise_scheduler,
-                replace(config, seed=seed),
-                checkpoint_dir=folder,
-                **options,
+            folder = Path(checkpoint_dir) / f"stage-{number}" if checkpoint_dir else None
+            config = replace(config, seed=stage_seed(seed, number))
+            run = train_stage(
+                pipe.unet, resized(dataset, size), noise_scheduler, config, checkpoint_dir=folder, **options
             )
             whole = run if whole is None else join(whole, run)
             if run.interrupted:
                 break
-        return self.make_pipeline(model, dataset.name), whole
+        return pipe, whole
+
+    def untrained(self, dataset: ImageDataset, seed: int = 0) -> ClassConditionedPipeline:
+        """What `train` begins with: random weights. What would be refused later is refused now.
+
+        Raises:
+            ValueError: if the network, the data set, the stages and the sampler do not fit together.
+        """
+        check_image_dataset(dataset)
+        seed = plain_int("seed", seed, *SEEDS)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = self.make_model()
+        noise_scheduler = make_scheduler("ddpm", self.prediction_type)
+        if not self.stages:
+            raise ValueError("the recipe has no stages, expected at least one, such as ((28, TrainingConfig()),).")
+        for size, config in self.stages:
+            check_training(model, dataset, noise_scheduler, config)
+            check_picture_size(model, size, size)
+        check_drawn_size(model, size, size)
+        return self.make_pipeline(model, dataset.name)
 
     def make_pipeline(self, model: ClassConditionedUnet, dataset: str) -> ClassConditionedPipeline:
         """Put a trained network together with the recipe's sampler and its settings."""
@@ -93,6 +126,17 @@ def recipe_flops(recipe: Recipe, num_images: int, images_seen: int) -> float:
         images = min(left, config.total_steps(num_images) * config.batch_size)
         flops, left = flops + images * flops_per_image(model, size), left - images
     return flops
+
+
+def stage_seed(seed: int, number: int) -> int:
+    """The seed of a stage: with that of the first one, every stage would see the same images in the same order.
+
+    The first stage has the seed itself. The others mix seed and number, so that stage 1 of seed 0 is not stage 0 of seed 1.
+    """
+    if number == 0:
+        return seed
+    (mixed,) = np.random.SeedSequence((seed % 2**64, number)).generate_state(1, np.uint64)
+    return int(mixed)
 
 
 def with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
@@ -112,7 +156,7 @@ def join(first: TrainingRun, second: TrainingRun) -> TrainingRun:
 
 def resized(dataset: ImageDataset, size: int) -> ImageDataset:
     """The same images with `size` x `size` pixels, averaged down."""
-    if size == dataset.images.shape[-1]:
+    if dataset.images.shape[-2:] == (size, size):
         return dataset
     images = [
         torch.nn.functional.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().byte()
