@@ -36,7 +36,8 @@ from course_utils.validation import in_one_line
 from course_utils.widgets import png_bytes
 
 WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"
-CHECKPOINTS = "checkpoints"  # in the folder that --out names
+CHECKPOINTS = "checkpoints"  # in the folder that --out names; in it, one folder for each stage, or for a fine-tuning
+STAGES, TUNING = "stage-*", "tuning"
 CHECKPOINT_SIZE = 6  # at most, in units of the weights: their average, the optimizer's, and the discriminator's
 LARGEST_REPORT = 10_000_000  # bytes; that of the longest recipe has 350,000
 
@@ -134,7 +135,7 @@ def run_train(args):
     """
     recipe, processes = chosen_recipe(args), launched_processes()
     if processes.is_main:
-        check_out(args)
+        check_out(args, STAGES)
     with processes.main_first():  # one download for all
         dataset = load_dataset(args.dataset)
     check_not_sample(dataset, args)
@@ -158,12 +159,12 @@ def run_tune(args):
     report = earlier_report(find_weights(args.weights) / TRAINING_REPORT)
     asked = dict(optimizer=args.optimizer, seed=args.seed)
     config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, **asked)
-    check_out(args)
+    check_out(args, TUNING)
     dataset = load_dataset(pipe.config.dataset)
     check_not_sample(dataset, args)
     check_fine_tuning(pipe, dataset, config)
     prepare_out(args, pipe.unet)
-    pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=args.out / CHECKPOINTS)
+    pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=args.out / CHECKPOINTS / TUNING)
     stop_if_interrupted(run)
     tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, **asked) | facts_of(run, dataset)
     save(args, pipe, run, report | dict(tuning=tuning))
@@ -199,25 +200,26 @@ def is_shallow(value, levels: int) -> bool:
     return levels > 0 and all(is_shallow(part, levels - 1) for part in parts)
 
 
-def check_out(args):
+def check_out(args, folders: str):
     """Refuse a folder that cannot be written to, or whose trained weights or checkpoints would be lost unasked.
+
+    Args:
+        folders: those in the folder of checkpoints that --resume goes on from.
 
     Raises:
         ValueError: with what was found and what to do.
         OSError: if the folder cannot be written to.
     """
     checkpoints = checkpoint_files(args.out / CHECKPOINTS)
+    to_go_on_from = [file for file in checkpoints if file.parent.match(folders)] if args.resume else []
     weights = any((args.out / name).exists() for name in (INDEX_FILE, TRAINING_REPORT))
-    if checkpoints and not args.resume and not args.overwrite:
+    if (checkpoints or weights) and not to_go_on_from and not args.overwrite:
+        found = " and ".join(["trained weights"] * weights + ["checkpoints of an earlier training"] * bool(checkpoints))
+        go_on = "" if args.resume or not checkpoints else "--resume to go on from the checkpoints, "
         raise ValueError(
-            f"{args.out} holds checkpoints of an earlier training: give --resume to go on from them, --overwrite to start "
-            "anew and lose them, or another folder."
+            f"{args.out} holds {found}: give {go_on}--overwrite to start anew and lose them, or another folder."
         )
-    if weights and not checkpoints and not args.overwrite:
-        raise ValueError(
-            f"{args.out} holds trained weights and no checkpoint: give --overwrite to replace them, or another folder."
-        )
-    if args.resume and not checkpoints:
+    if args.resume and not to_go_on_from:
         print(f"{args.out} holds no checkpoint to go on from: the training starts anew.", file=sys.stderr)
     make_writable_folder(args.out)
 

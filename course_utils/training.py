@@ -640,9 +640,13 @@ def check_progress(state: dict, trainer: Trainer):
     Raises:
         ValueError: with what was found.
     """
-    step, losses, order = (state[name] for name in ("step", "losses", "order"))
-    if not 0 <= step == len(losses) <= trainer.total_steps or not all(isinstance(loss, float) for loss in losses):
-        raise ValueError(f"the checkpoint has {len(losses)} losses of {step} steps: it is damaged, so remove it.")
+    step, losses, images, order = (state[name] for name in ("step", "losses", "images_seen", "order"))
+    counted = 0 <= step == len(losses) <= trainer.total_steps and step <= images <= step * trainer.config.batch_size
+    if not counted or not all(isinstance(loss, float) for loss in losses):
+        raise ValueError(
+            f"the checkpoint has {len(losses)} losses of {quoted(step)} steps and {quoted(images)} images: it is damaged, so "
+            "remove it."
+        )
     if order.dtype != torch.int64 or order.ndim != 1 or not ((order >= 0) & (order < len(trainer.dataset))).all():
         raise ValueError("the checkpoint's order of images is not one of this data set: it is damaged, so remove it.")
 
