@@ -320,7 +320,7 @@ def check_training(model, dataset, noise_scheduler, config, config_kind=Training
     check_network(model)
     check_noise_scheduler(noise_scheduler)
     if not isinstance(config, config_kind):
-        raise ValueError(f"config is {quoted(config)}, expected a {config_kind.__name__}.")
+        raise ValueError(f"config is {quoted(config)}, expected {config_kind.__name__}(...).")
     if len(dataset) == 0:
         raise ValueError("the data set has no images.")
     check_picture_size(model, *dataset.images.shape[-2:])

@@ -325,7 +325,7 @@ def test_an_odd_checkpoint_is_one_sentence(stripes, optimizer):
     good = next(trainer.state_dict() for step, _ in trainer if step == 2)
     odd = [{}, {"identity": {}}, dict(good, identity=dict.fromkeys(good["identity"], deep(50)))]
     odd += [{name: value for name, value in good.items() if name != missing} for missing in good]
-    odd += [dict(good, **{name: value}) for name in good for value in (None, 7, "x", deep(), {}, torch.zeros(3))]
+    odd += [dict(good, **{name: value}) for name in good for value in (None, -7, "x", deep(), {}, torch.zeros(3))]
     odd += [
         dict(good, step=-1),
         dict(good, step=9),
@@ -431,9 +431,9 @@ def test_parts_that_do_not_fit_are_refused(stripes, monkeypatch):
         (dict(noise_scheduler="ddpm"), "is str, expected a DDPMScheduler"),
         (dict(noise_scheduler=None), "is NoneType, expected a DDPMScheduler"),
         (dict(noise_scheduler=DDPMScheduler(prediction_type="sample")), "prediction_type is 'sample'"),
-        (dict(config=AdversarialConfig()), "expected a TrainingConfig"),
-        (dict(config={"num_epochs": 3}), "expected a TrainingConfig"),
-        (dict(config={}), "expected a TrainingConfig"),
+        (dict(config=AdversarialConfig()), "expected TrainingConfig"),
+        (dict(config={"num_epochs": 3}), "expected TrainingConfig"),
+        (dict(config={}), "expected TrainingConfig"),
         (dict(device="gpu"), "device is 'gpu', which cannot be used here"),
         (dict(device="cuda:99"), "device is 'cuda:99', which cannot be used here"),
         (dict(device=3.5), "device is 3.5, which cannot be used here"),
