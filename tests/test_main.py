@@ -29,10 +29,10 @@ def no_step(monkeypatch):
 
 
 def refused(arguments, capsys) -> str:
-    """The one line with which a command is refused."""
+    """The one line with which a command is refused, after a progress bar where there was one."""
     assert main([str(argument) for argument in arguments]) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and "\n" not in error
+    bars, _, error = capsys.readouterr().err.strip().rpartition("\n")
+    assert error.startswith("error: ") and "error" not in bars
     return error
 
 
