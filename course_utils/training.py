@@ -536,7 +536,7 @@ class Trainer:
 
     def stop_diverging(self, what: str, *settings: str):
         settings = settings or ("learning_rate",)
-        rates = ", ".join(f"{name} {self.current_rate(name):g}" for name in settings)
+        rates = ", ".join(f"{name.replace('_', ' ')} {self.current_rate(name):g}" for name in settings)
         clipping_helps = "learning_rate" in settings and self.config.max_grad_norm is None
         advice = f"lower {' or '.join(settings)}" + (", or set max_grad_norm=1." if clipping_helps else ".")
         raise FloatingPointError(f"{what} ({rates}): {advice}")

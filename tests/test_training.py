@@ -238,7 +238,7 @@ def test_a_step_that_would_spoil_the_weights_is_not_taken(
     monkeypatch.setattr("course_utils.training.CHECKPOINT_SECONDS", 0)
     model, rate = make_tiny_model(), trainer.optimizers["adamw"].param_groups[0]["lr"]
     clipping = "" if config.max_grad_norm else ", or set max_grad_norm=1"
-    advice = rf"{words} \(learning_rate {rate:g}\): lower learning_rate{clipping}\.$"
+    advice = rf"{words} \(learning rate {rate:g}\): lower learning_rate{clipping}\.$"
     with pytest.raises(FloatingPointError, match=advice):
         train(model, stripes, make_scheduler(), config, "cpu", progress=False, checkpoint_dir=tmp_path)
     good = trainer.model.state_dict()

@@ -171,7 +171,7 @@ def test_a_fine_tuning_of_other_weights_does_not_go_on(stripes, tmp_path):
 @pytest.mark.parametrize("rate", [1e3, 1e8, 1e30, 1e300])
 def test_a_discriminator_that_diverges_stops_the_training_with_advice(stripes, rate):
     config = replace(SHORT, discriminator_learning_rate=rate, max_steps=30)
-    with pytest.raises(FloatingPointError, match="discriminator_learning_rate .*lower .*discriminator_learning_rate"):
+    with pytest.raises(FloatingPointError, match="discriminator learning rate .*lower .*discriminator_learning_rate"):
         fine_tune(tiny_pipe(), stripes, config, "cpu", progress=False)
 
 
@@ -180,7 +180,7 @@ def test_a_network_that_diverges_is_not_blamed_on_the_discriminator(stripes):
     with torch.no_grad():
         trainer.model.model.conv_out.weight.fill_(math.nan)
     with pytest.raises(
-        FloatingPointError, match=r"drawn pictures became nan at step 1 \(learning_rate .*: lower learning"
+        FloatingPointError, match=r"drawn pictures became nan at step 1 \(learning rate .*: lower learning"
     ):
         trainer.training_step()
 
