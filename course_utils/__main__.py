@@ -10,7 +10,6 @@ torchrun --nproc_per_node 2 -m course_utils train ...
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -25,17 +24,23 @@ from course_utils.classifier import Classifier, load_classifier
 from course_utils.data import SOURCES, ImageDataset, load_dataset
 from course_utils.evaluation import evaluate_by
 from course_utils.pictures import LARGEST_SIDE, image_format, picture_grid
-from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline, find_weights
+from course_utils.pipeline import BUNDLED_WEIGHTS, INDEX_FILE, TRAINING_REPORT, ClassConditionedPipeline, find_weights
 from course_utils.processes import launched_processes
 from course_utils.recipes import RECIPES, Recipe
 from course_utils.settings import PRESETS, best_device, course_settings
+from course_utils.storage.checkpoints import KEPT, checkpoint_files, remove, require_room
 from course_utils.storage.files import make_writable_folder, path_of, written_whole
+from course_utils.storage.weights import read_settings
 from course_utils.training import OPTIMIZERS, TrainingRun, running_mean
 from course_utils.two_steps import AdversarialConfig, check_fine_tuning, fine_tune
 from course_utils.validation import check_whole_number, in_one_line, quoted
 
 COLUMNS = 10  # pictures in a row of an image file
 WEIGHTS = f"{', '.join(BUNDLED_WEIGHTS)}, or a folder"
+CHECKPOINTS = "checkpoints"  # in the folder that --out names; in it, one folder for each stage, or for a fine-tuning
+STAGES, TUNING = "stage-*", "tuning"
+CHECKPOINT_SIZE = 6  # at most, in units of the weights: their average, the optimizer's, and the discriminator's
+LARGEST_REPORT = 10_000_000  # bytes; that of the longest recipe has 350,000
 
 
 def main(arguments=None) -> int:
@@ -69,9 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--epochs", type=int, help="passes over the data, in each stage of the recipe; default: the recipe's"
     )
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", required=True, help="folder for the weights")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_training_arguments(command)
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("tune", help="fine-tune trained weights, so that they draw in very few steps")
@@ -89,9 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--optimizer", choices=OPTIMIZERS, default=AdversarialConfig.optimizer, help="default: %(default)s"
     )
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", required=True, help="folder for the weights")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_training_arguments(command)
     command.set_defaults(run=run_tune)
 
     command = commands.add_parser("sample", help="draw pictures of one class into an image file, in rows of ten")
@@ -135,21 +136,40 @@ def chosen_dataset(args, name: str) -> ImageDataset:
     return ImageDataset.from_folder(args.data, args.size) if args.data else load_dataset(name)
 
 
+def add_training_arguments(command: argparse.ArgumentParser):
+    """What `train` and `tune` have in common."""
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, type=path_of, help="folder for the weights")
+    earlier = command.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="start anew, and lose the checkpoints and weights in --out"
+    )
+    command.add_argument(
+        "--allow-sample", action="store_true", help="train on the bundled sample where the real images are missing"
+    )
+
+
 def run_train(args):
     """Train by a recipe, with a checkpoint every few minutes, and save the pipeline and the losses.
 
     Raises:
         KeyboardInterrupt: if the training was stopped by Ctrl-C, when its checkpoint is written.
     """
-    recipe, processes, checkpoints = chosen_recipe(args), launched_processes(), Path(args.out) / "checkpoints"
+    recipe, processes = chosen_recipe(args), launched_processes()
     if processes.is_main:
-        make_folders(args, checkpoints)
+        check_out(args, STAGES)
     with processes.main_first():  # one download for all
         dataset = chosen_dataset(args, args.dataset)
-    pipe, run = recipe.train(dataset, args.seed, checkpoints)
+    check_not_sample(dataset, args)
+    untrained = recipe.untrained(dataset, args.seed)  # whatever could be refused has been refused after this
+    if processes.is_main:
+        prepare_out(args, untrained.unet, len(recipe.stages))
+    pipe, run = recipe.train(dataset, args.seed, args.out / CHECKPOINTS)
     stop_if_interrupted(run)
     if processes.is_main:
-        save_training(args, pipe, run)
+        asked = dict(recipe=args.recipe, dataset=dataset.name, preset=args.preset, epochs=args.epochs, seed=args.seed)
+        save(args, pipe, run, asked | facts_of(run, dataset))
 
 
 def run_tune(args):
@@ -158,25 +178,97 @@ def run_tune(args):
     Raises:
         KeyboardInterrupt: if it was stopped by Ctrl-C, when its checkpoint is written.
     """
-    pipe, checkpoints = ClassConditionedPipeline.from_pretrained(args.weights), Path(args.out) / "checkpoints"
+    pipe = ClassConditionedPipeline.from_pretrained(args.weights)
+    report = earlier_report(find_weights(args.weights) / TRAINING_REPORT)
     asked = dict(optimizer=args.optimizer, seed=args.seed)
     config = AdversarialConfig(num_inference_steps=args.steps, max_steps=args.batches, **asked)
-    before = find_weights(args.weights) / TRAINING_REPORT
-    report = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    check_out(args, TUNING)
     dataset = chosen_dataset(args, pipe.config.dataset)
-    check_fine_tuning(pipe, dataset, config)  # now, before older checkpoints are removed
-    make_folders(args, checkpoints)
-    pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=checkpoints)
+    check_not_sample(dataset, args)
+    check_fine_tuning(pipe, dataset, config)
+    prepare_out(args, pipe.unet)
+    pipe, run = fine_tune(pipe, dataset, config, checkpoint_dir=args.out / CHECKPOINTS / TUNING)
     stop_if_interrupted(run)
-    tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, **asked) | facts_of(run)
+    tuning = dict(weights=args.weights, steps=args.steps, batches=args.batches, **asked) | facts_of(run, dataset)
     save(args, pipe, run, report | dict(tuning=tuning))
 
 
-def make_folders(args, checkpoints: Path):
-    """Make the folder for the weights; what checkpoints are in it are removed, unless they are to be gone on from."""
-    make_writable_folder(Path(args.out))
-    if not args.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+def earlier_report(file: Path) -> dict:
+    """The report of the training whose weights are fine-tuned, which the new one adds to; {} if there is none.
+
+    Raises:
+        ValueError: if it is no report.
+    """
+    if not file.exists():
+        return {}
+    remedy = f"remove {file}, or train the weights again"
+    try:
+        report = read_settings(file, LARGEST_REPORT)
+    except ValueError as error:
+        raise ValueError(f"{in_one_line(error)}: {remedy}.") from error
+    if not is_shallow(report, levels=3):
+        raise ValueError(f"{file.name} holds no report of a training, such as {{'recipe': 'fast', ...}}: {remedy}.")
+    return report
+
+
+def is_shallow(value, levels: int) -> bool:
+    """Whether JSON is nested no deeper than so many levels."""
+    if not isinstance(value, (dict, list)):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(is_shallow(part, levels - 1) for part in parts)
+
+
+def check_out(args, folders: str):
+    """Refuse a folder that cannot be written to, or whose trained weights or checkpoints would be lost unasked.
+
+    Args:
+        folders: those in the folder of checkpoints that --resume goes on from.
+
+    Raises:
+        ValueError: with what was found and what to do.
+        OSError: if the folder cannot be written to.
+    """
+    checkpoints = checkpoint_files(args.out / CHECKPOINTS)
+    to_go_on_from = [file for file in checkpoints if file.parent.match(folders)] if args.resume else []
+    weights = any((args.out / name).exists() for name in (INDEX_FILE, TRAINING_REPORT))
+    if (checkpoints or weights) and not to_go_on_from and not args.overwrite:
+        found = " and ".join(["trained weights"] * weights + ["checkpoints of an earlier training"] * bool(checkpoints))
+        go_on = "" if args.resume or not checkpoints else "--resume to go on from the checkpoints, "
+        raise ValueError(
+            f"{args.out} holds {found}: give {go_on}--overwrite to start anew and lose them, or another folder."
+        )
+    if args.resume and not to_go_on_from:
+        print(f"{args.out} holds no checkpoint to go on from: the training starts anew.", file=sys.stderr)
+    make_writable_folder(args.out)
+
+
+def check_not_sample(dataset, args):
+    """Refuse the bundled sample in a data set's place, unless it was asked for.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    if dataset.is_sample and not args.allow_sample:
+        raise ValueError(
+            f"{dataset.name} could not be loaded, and its bundled sample, pictures drawn by this course's own model, would "
+            "train weights that pass for those of real images: connect to the internet and run this again, or give "
+            "--allow-sample."
+        )
+
+
+def prepare_out(args, unet, stages: int = 1):
+    """Make sure that there is room for a training's files, and with --overwrite remove the checkpoints that are there.
+
+    Raises:
+        OSError: if there is none.
+    """
+    earlier = checkpoint_files(args.out / CHECKPOINTS)
+    weights = sum(parameter.nbytes for parameter in unet.parameters())
+    needed = weights * (1 + CHECKPOINT_SIZE * (KEPT * stages + 1))  # one more while it is being written
+    require_room(args.out, needed - sum(file.stat().st_size for file in earlier))
+    if args.overwrite:
+        remove(earlier)
 
 
 def stop_if_interrupted(run: TrainingRun):
@@ -199,18 +291,12 @@ def chosen_recipe(args) -> Recipe:
     return recipe
 
 
-def save_training(args, pipe: ClassConditionedPipeline, run: TrainingRun):
-    """Write the pipeline and a report of its training, and say so."""
-    data = Path(args.data).expanduser().resolve().name if args.data else args.dataset
-    asked = dict(recipe=args.recipe, dataset=data, preset=args.preset, epochs=args.epochs, seed=args.seed)
-    save(args, pipe, run, asked | facts_of(run))
-
-
-def facts_of(run: TrainingRun) -> dict:
+def facts_of(run: TrainingRun, dataset) -> dict:
     """What a report says of a training, beside what was asked for."""
     return dict(
         seconds=run.seconds,
         images_seen=run.images_seen,
+        is_sample=dataset.is_sample,
         processes=run.processes,
         device=best_device(),
         threads=torch.get_num_threads(),
@@ -219,15 +305,26 @@ def facts_of(run: TrainingRun) -> dict:
 
 
 def save(args, pipe: ClassConditionedPipeline, run: TrainingRun, report: dict):
-    """Write the pipeline and the report, and say so."""
-    out = Path(args.out)
-    pipe.save_pretrained(out)
-    with written_whole(out / TRAINING_REPORT) as file:
-        file.write_text(json.dumps(report), encoding="utf-8")
+    """Write the pipeline and the report, and say so.
+
+    Raises:
+        OSError: if they could not be written, with the checkpoint that still holds the training.
+    """
+    try:
+        pipe.save_pretrained(args.out)
+        with written_whole(args.out / TRAINING_REPORT) as file:
+            file.write_text(json.dumps(report), encoding="utf-8")
+    except OSError as error:
+        checkpoints = checkpoint_files(args.out / CHECKPOINTS)
+        last = f"the last checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint"
+        raise OSError(
+            f"the trained weights could not be saved to {args.out} ({error.strerror or in_one_line(error)}), and {last}: "
+            "make room there, and give the same command again with --resume."
+        ) from error
     shared = f" on {run.processes} processes" if run.processes > 1 else ""
     print(
-        f"{run.images_seen:,} images, {run.config.batch_size} a step{shared}, in {run.seconds:.0f} s, "
-        f"loss {running_mean(run.losses):.4f}, saved to {out}"
+        f"{run.images_seen:,} images, {run.config.batch_size} per step{shared}, in {run.seconds:.0f} s, "
+        f"loss {running_mean(run.losses):.4f}, saved to {args.out}"
     )
 
 

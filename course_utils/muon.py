@@ -1,4 +1,4 @@
-"""Muon: an optimizer that moves a matrix of weights equally far in every direction that its slopes point to."""
+"""Muon: an optimizer that moves a matrix of weights equally far in every direction that its gradients point to."""
 
 import torch
 
@@ -7,61 +7,66 @@ OUTER_PARTS = {"conv_in", "conv_out", "class_emb", "class_embedding", "time_embe
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that `orthogonalized` iterates, from the authors
 
 
-class Muon(torch.optim.AdamW):
-    """AdamW for a network's biases and outer parts, Muon for the matrices inside (Jordan et al., 2024).
+class Muon(torch.optim.Optimizer):
+    """Replaces the averaged gradients of each matrix by the orthogonal matrix closest to them (Jordan et al., 2024).
 
-    AdamW scales each number's slope by itself. Muon sees the matrix that a layer is (a convolution: one row for each of
-    its outputs), and replaces the averaged slopes by the orthogonal matrix closest to them: directions that most images
-    agree on no longer drown those that few ask for (https://kellerjordan.github.io/posts/muon).
+    AdamW scales the gradient of each number by itself. Muon sees the matrix that a layer is (a convolution: one row for
+    each of its outputs), so that directions that most images agree on no longer drown those that few ask for
+    (https://kellerjordan.github.io/posts/muon).
+
+    Each step is that of `torch.optim.Muon`, which cannot be used here: it takes matrices of two dimensions only, and so no
+    convolutions, and it computes in bfloat16, which is slow on most CPUs, one matrix at a time.
 
     Args:
-        model: a `ClassConditionedUnet`.
-        learning_rate, betas: of AdamW.
-        matrix_learning_rate: of Muon; a step changes a square matrix's singular values by about as much.
-        momentum: of Muon, the decay a step of the average of its slopes.
-        weight_decay: decoupled, of both.
+        matrices: weights (rows, columns) or (rows, ...), of which all dimensions after the first are columns.
+        lr: learning rate; a step changes the singular values of a square matrix by about as much.
+        momentum: decay per step of the average of the gradients, with Nesterov's look ahead.
+        weight_decay: decoupled, as AdamW's.
     """
 
-    def __init__(self, model, learning_rate, betas, matrix_learning_rate, momentum=0.95, weight_decay=0.0):
-        by_shape, others = {}, []
-        for name, weights in model.named_parameters():
-            if weights.ndim > 1 and not OUTER_PARTS & set(name.split(".")):
-                by_shape.setdefault(weights.flatten(1).shape, []).append(weights)
-            else:
-                others.append(weights)
-        groups = [dict(params=others, matrices=False)]
-        for matrices in by_shape.values():  # those of one shape take each step together
-            groups.append(dict(params=matrices, matrices=True, lr=matrix_learning_rate, betas=(momentum, betas[1])))
-        super().__init__(groups, learning_rate, betas, weight_decay=weight_decay, fused=True)
+    def __init__(self, matrices, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(matrices, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
     @torch.no_grad()
     def step(self):
-        """Move all weights one step; the matrices' slopes are used up."""
+        """Move all matrices that have gradients one step."""
         for group in self.param_groups:
-            if group["matrices"]:
-                self.move_matrices(group, [weights for weights in group["params"] if weights.grad is not None])
-        super().step()  # AdamW leaves alone what has no slopes
+            by_shape = {}  # matrices of one shape take the step together, which is faster
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    by_shape.setdefault(weights.flatten(1).shape, []).append(weights)
+            for matrices in by_shape.values():
+                self.update(matrices, **{name: group[name] for name in ("lr", "momentum", "weight_decay")})
 
-    def move_matrices(self, group: dict, matrices: list[torch.Tensor]):
-        """Move those matrices of a group, all of one shape, that have slopes."""
-        if not matrices:
-            return
-        directions = orthogonalized(torch.stack([self.averaged_slopes(weights, group) for weights in matrices]))
-        rows, columns = directions.shape[1:]
-        distance = group["lr"] * max(1, rows / columns) ** 0.5
-        for weights, direction in zip(matrices, directions, strict=True):
-            weights.mul_(1 - group["lr"] * group["weight_decay"])
-            weights.sub_(direction.view_as(weights), alpha=distance)
-            weights.grad = None
+    def update(self, matrices: list[torch.Tensor], lr: float, momentum: float, weight_decay: float):
+        """Move some matrices, all of one shape, one step."""
+        updates = orthogonalized(torch.stack([self.averaged_gradient(weights, momentum) for weights in matrices]))
+        rows, columns = updates.shape[1:]
+        distance = lr * max(1, rows / columns) ** 0.5  # so that each output changes as much as in a square matrix
+        for weights, update in zip(matrices, updates, strict=True):
+            weights.mul_(1 - lr * weight_decay)
+            weights.sub_(update.view_as(weights), alpha=distance)
 
-    def averaged_slopes(self, weights: torch.Tensor, group: dict) -> torch.Tensor:
-        """The moving average of a matrix's slopes, with Nesterov's look ahead: (rows, columns)."""
-        state, momentum = self.state[weights], group["betas"][0]
-        if not state:  # by the names that AdamW looks for when it is loaded
-            state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(weights))
-        state["step"] += 1
-        state["exp_avg"].lerp_(weights.grad, 1 - momentum)
-        return weights.grad.lerp(state["exp_avg"], momentum).flatten(1)
+    def averaged_gradient(self, weights: torch.Tensor, momentum: float) -> torch.Tensor:
+        """The moving average of a matrix's gradients, with Nesterov's look ahead: (rows, columns)."""
+        state = self.state[weights]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weights)
+        average = state["momentum_buffer"].lerp_(weights.grad, 1 - momentum)
+        return weights.grad.lerp(average, momentum).flatten(1)
+
+
+def inner_matrices(model) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """A network's weights, divided into the matrices that Muon moves, and the rest: biases, norms and outer parts.
+
+    Args:
+        model: a `ClassConditionedUnet`.
+    """
+    matrices, others = [], []
+    for name, weights in model.named_parameters():
+        inside = weights.ndim > 1 and not OUTER_PARTS & set(name.split("."))
+        (matrices if inside else others).append(weights)
+    return matrices, others
 
 
 def orthogonalized(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:

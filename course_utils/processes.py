@@ -1,14 +1,19 @@
-"""One training on several processes, each with a processor or GPU of its own: launched by torchrun or accelerate."""
+"""One training on several processes, each with a processor or GPU of its own; and how Ctrl-C ends it."""
 
 import os
+import signal
+import threading
+import time
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, get_int_from_env, parse_flag_from_env
 
 from course_utils.settings import best_device
+from course_utils.validation import in_one_line, quoted
 
 PROCESS_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, then MPI's
 
@@ -35,6 +40,51 @@ def launched_processes(device=None) -> "OneProcess | SeveralProcesses":
     return OneProcess(device)
 
 
+def usable_device(device=None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Raises:
+        ValueError: if this machine, or the torch on it, has no such device.
+    """
+    try:
+        chosen = torch.device(device or best_device())
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"device is {quoted(device)}, which cannot be used here ({in_one_line(error)[:100]}): expected 'cpu', or "
+            "'cuda' or 'mps' where there is such a GPU."
+        ) from error
+    return chosen
+
+
+@contextmanager
+def interrupt_deferred(seconds_per_interrupt: float = 0.0):
+    """Within, the first Ctrl-C sets `.requested` of the object that the context gives; the second stops at once.
+
+    Args:
+        seconds_per_interrupt: interrupts that follow the first one sooner than that count as the same press.
+    """
+    interrupt, presses = SimpleNamespace(requested=False), []
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread is interrupted; and where Ctrl-C is ignored, as under nohup, it stays so.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield interrupt
+        return
+
+    def on_interrupt(number, frame):
+        interrupt.requested = True
+        presses.append(time.monotonic())
+        if len(presses) > 1 and presses[-1] - presses[0] >= seconds_per_interrupt:
+            signal.signal(signal.SIGINT, before)
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class OneProcess:
     """The usual case, which needs no Accelerator: one made in a notebook would keep notebook_launcher from working.
 
@@ -45,9 +95,10 @@ class OneProcess:
     """
 
     count, is_main = 1, True
+    seconds_per_interrupt = 0.0  # within which all interrupts come from one Ctrl-C
 
     def __init__(self, device=None):
-        self.device = torch.device(device or best_device())
+        self.device = usable_device(device)
 
     def share(self, model):
         """The model as something to call with a whole batch."""
@@ -65,15 +116,17 @@ class OneProcess:
         """A context that the main process of each machine goes through before the others."""
         return nullcontext()
 
-    def require_same(self, facts: dict):
-        """Refuse to train if the facts differ between the processes."""
+    def require_same(self, identity: dict):
+        """Refuse to train if what identifies the training differs between the processes."""
 
 
 class SeveralProcesses(OneProcess):
     """Processes that were launched together, joined by Accelerate; the methods wait for all of them."""
 
+    seconds_per_interrupt = 5.0  # a process gets Ctrl-C from the terminal, and once more from its launcher
+
     def __init__(self, device=None):
-        on_cpu = torch.device(device or best_device()).type != "cuda" or parse_flag_from_env("ACCELERATE_USE_CPU")
+        on_cpu = usable_device(device).type != "cuda" or parse_flag_from_env("ACCELERATE_USE_CPU")
         here = get_int_from_env(("LOCAL_WORLD_SIZE",), 1)
         if not on_cpu and here > torch.cuda.device_count():
             raise ValueError(
@@ -103,13 +156,13 @@ class SeveralProcesses(OneProcess):
     def main_first(self):
         return self.accelerator.local_main_process_first()
 
-    def require_same(self, facts: dict):
-        for index, other in enumerate(gather_object([facts])):
-            differing = [name for name in facts if other.get(name) != facts[name]]
+    def require_same(self, identity: dict):
+        for index, other in enumerate(gather_object([identity])):
+            differing = [name for name in identity if other.get(name) != identity[name]]
             if differing:
                 name = differing[0]
                 raise ValueError(
-                    f"{name} is {facts[name]!r} in process {self.accelerator.process_index} and {other.get(name)!r} in "
+                    f"{name} is {identity[name]!r} in process {self.accelerator.process_index} and {other.get(name)!r} in "
                     f"process {index}: start all processes alike, with the same data."
                 )
 

@@ -1,5 +1,6 @@
 """Checks of what comes in, and the words in which a wrong value is shown."""
 
+import math
 import numbers
 import operator
 import reprlib
@@ -66,3 +67,43 @@ def check_switch(name: str, value) -> bool:
     if not isinstance(plain(value), bool):
         raise ValueError(f"{name} is {quoted(value)}, expected True or False.")
     return plain(value)
+
+
+RANGES = {
+    "a number above 0": lambda number: number > 0,
+    "a number of at least 0": lambda number: number >= 0,
+    "a share from 0 to 1": lambda number: 0 <= number <= 1,
+    "a number from 0 up to, not including, 1": lambda number: 0 <= number < 1,
+}
+
+
+def check_finite_number(name: str, value, expected: str) -> float:
+    """Refuse what is not a finite number in a range; `expected` is one of `RANGES`.
+
+    Returns:
+        The number as a float, whichever library it came from.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if is_number(value) and is_finite(plain(value)) and RANGES[expected](plain(value)):
+        return float(value)
+    raise ValueError(f"{name} is {quoted(value)}, expected {expected}.")
+
+
+def is_finite(number) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond all floats
+        return False
+
+
+def check_choice(name: str, value, choices: tuple[str, ...]) -> str:
+    """Refuse what is not one of a few words.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ValueError(f"{name} is {quoted(value)}, expected {' or '.join(map(repr, choices))}.")

@@ -17,6 +17,7 @@ import torch
 from course_utils import training
 from course_utils.__main__ import main
 from course_utils.data import load_sample
+from course_utils.processes import SeveralProcesses, interrupt_deferred
 from course_utils.sampling import make_scheduler
 from course_utils.storage.checkpoints import CheckpointFolder, read_checkpoint
 from course_utils.training import Trainer, TrainingConfig, train
@@ -205,33 +206,76 @@ def test_ctrl_c_in_one_stage_leaves_out_those_after_it(stripes, tmp_path, ctrl_c
     assert_same(dict(pipe.unet.state_dict()), dict(whole_pipe.unet.state_dict()))
 
 
-def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsys):
+@pytest.mark.parametrize(
+    "command, step",
+    [
+        (["train", "--preset", "smoke"], 1),  # of each of the recipe's two stages
+        (["tune", "--weights", "mnist", "--batches", "3"], 2),
+    ],
+)
+def test_ctrl_c_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsys, command, step):
     monkeypatch.setattr("course_utils.__main__.load_dataset", load_sample)
-    command = ["train", "--preset", "smoke", "--out"]
-    assert main([*command, str(tmp_path / "whole")]) == 0
-    ctrl_c_at_step(1)  # of each of the recipe's two stages
-    assert main([*command, str(tmp_path / "parts")]) == 130
-    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 130
-    assert "--resume" in capsys.readouterr().err and not (tmp_path / "parts" / "model_index.json").exists()
-    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
-    whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
-    assert whole.read_bytes() == parts.read_bytes()
-    reports = [
-        json.loads((tmp_path / name / "training.json").read_text(encoding="utf-8")) for name in ("whole", "parts")
-    ]
-    assert reports[0]["losses"] == reports[1]["losses"] and len(reports[0]["losses"]) == 4
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = [*command, "--allow-sample", "--out"]
+    assert main([*command, str(whole)]) == 0
+    ctrl_c_at_step(step)
+    assert main([*command, str(parts)]) == 130
+    if command[0] == "train":
+        assert main([*command, str(parts), "--resume"]) == 130
+    assert "--resume" in capsys.readouterr().err and not (parts / "model_index.json").exists()
+    assert main([*command, str(parts), "--resume"]) == 0
+    weights = [folder / "unet" / "diffusion_pytorch_model.safetensors" for folder in (whole, parts)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    reports = [json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (whole, parts)]
+    assert reports[0]["losses"] == reports[1]["losses"]
+    assert reports[0].get("tuning", reports[0])["is_sample"] is True
 
 
-def test_ctrl_c_while_fine_tuning_on_the_command_line(tmp_path, monkeypatch, ctrl_c_at_step, capsys):
+def press_twice(trainer, *batch):
+    """In place of a step that hangs."""
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+    pytest.fail("the second Ctrl-C did not stop")
+
+
+def test_a_second_ctrl_c_stops_at_once(stripes, tmp_path, ctrl_c_at_step, monkeypatch, every_step, capsys):
+    original = Trainer.loss
+    monkeypatch.setattr(
+        Trainer, "loss", lambda self, *batch: (press_twice if self.step == 4 else original)(self, *batch)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_stripes(stripes, tmp_path)
+    assert CheckpointFolder(tmp_path).newest()["step"] == 4
     monkeypatch.setattr("course_utils.__main__.load_dataset", load_sample)
-    command = ["tune", "--weights", "mnist", "--batches", "3", "--out"]
-    assert main([*command, str(tmp_path / "whole")]) == 0
-    ctrl_c_at_step(2)
-    assert main([*command, str(tmp_path / "parts")]) == 130
-    assert "--resume" in capsys.readouterr().err and not (tmp_path / "parts" / "model_index.json").exists()
-    assert main([*command, str(tmp_path / "parts"), "--resume"]) == 0
-    whole, parts = (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors" for name in ("whole", "parts"))
-    assert whole.read_bytes() == parts.read_bytes()
+    monkeypatch.setattr(Trainer, "loss", press_twice)
+    assert main(["train", "--preset", "smoke", "--allow-sample", "--out", str(tmp_path / "weights")]) == 130
+    assert capsys.readouterr().err.strip().endswith("interrupted")
+
+
+def test_two_interrupts_of_one_press_count_once(monkeypatch):
+    """torchrun passes on the Ctrl-C that the terminal has sent to its processes already; a press after that counts."""
+    pressed, now = [], [100.0]
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(now[0]))
+    monkeypatch.setattr("course_utils.processes.time.monotonic", lambda: now[0])
+    try:
+        with interrupt_deferred(seconds_per_interrupt=SeveralProcesses.seconds_per_interrupt) as interrupt:
+            for now[0] in (100.0, 100.1, 104.0, 106.0):
+                signal.raise_signal(signal.SIGINT)
+                assert interrupt.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pressed == [106.0]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(stripes):
+    """As under nohup."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupt_deferred() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+        assert not interrupt.requested and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_leaves_the_global_generator_alone(stripes):

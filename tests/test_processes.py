@@ -82,7 +82,7 @@ def test_one_process_goes_on_where_two_stopped(two):
 
 def test_the_command_line_writes_and_prints_once(two):
     folder, _, printed = two
-    assert printed.count("256 images, 64 a step on 2 processes, in ") == 1
+    assert printed.count("256 images, 64 per step on 2 processes, in ") == 1
     report = json.loads((folder / "weights" / "training.json").read_text(encoding="utf-8"))
     assert report["processes"] == 2 and len(report["losses"]) == 4
 

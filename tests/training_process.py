@@ -90,7 +90,7 @@ def main(scenario: str, folder: Path):
         results["refusal"] = refusal_of(lambda: train_tiny(TrainingConfig(seed=int(os.environ["RANK"]))))
         torch.save(results, folder / f"rank-{os.environ['RANK']}.pt")
         command_line.load_dataset = load_sample
-        sys.exit(command_line.main(["train", "--preset", "smoke", "--out", str(folder / "weights")]))
+        sys.exit(command_line.main(["train", "--preset", "smoke", "--allow-sample", "--out", str(folder / "weights")]))
 
 
 if __name__ == "__main__":
