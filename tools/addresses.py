@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import textwrap
 from pathlib import Path
 
 from course_utils.storage.files import written_whole
@@ -19,33 +18,18 @@ A_REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 BEFORE_REPOSITORY = (
     r"(colab\.research\.google\.com/github/|git clone https://github\.com/|^repository-code: https://github\.com/)"
 )
-FIRST_CELL = '''\
-# Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
-import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
-    sys.path.insert(0, str(Path.cwd().parent))
-elif importlib.util.find_spec("course_utils") is None:
-    course, tag = os.environ.get("COURSE_REPOSITORY", "{address}"), "v{version}"
-    os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a wrong address is an error, not a question
-    tags = subprocess.run(["git", "ls-remote", "--tags", course, tag], capture_output=True, text=True)
-    if tags.returncode:
-        raise OSError(f"{{course}} does not answer: check the network and the address, and run this cell again.")
-    if not tags.stdout:
-        print(f"{{course}} has no {{tag}}: you get its newest state, which may be ahead of this notebook.")
-    needs = """{needs}"""
-    has = {{str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}}
-    missing = [need for need in needs.split() if need.split(">=")[0] not in has]
-    for packages in (missing, ["--no-deps", f"git+{{course}}@{{tag}}" if tags.stdout else f"git+{{course}}"]):
-        if packages and subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages]).returncode:
-            raise OSError(f"pip could not install {{packages[-1]}}: check the network, and run this cell again.")
-    importlib.invalidate_caches()'''
-FIRST_LINE = FIRST_CELL.partition(":")[0]
+# It works alone: on Colab the notebook is the only file there is. pip leaves packages as they are that are new enough.
+FIRST_CELL = """\
+# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
+import importlib.util, os, pathlib, subprocess, sys
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
+if importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get(
+        "COURSE_REPOSITORY", "{archive}")
+    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
+        raise OSError(f"course_utils is not in {{os.getcwd()}} or a folder above it, it is not installed, and pip cannot "
+                      f"fetch it from {{course}}: see pip's reason, check the connection, and run this cell again.")"""
+FIRST_LINE = "# Find the course"  # as every version of that cell begins
 
 
 def project_value(name: str) -> str:
@@ -60,20 +44,16 @@ def repository() -> str:
     return project_value("Repository").removeprefix(GITHUB)
 
 
-def notebook_needs() -> list[str]:
-    """What a notebook imports, from the first paragraph of requirements.txt.
-
-    Without torch and torchvision, which must come from one place: where they are missing, a notebook is no place to
-    choose it.
-    """
-    lines = (REPOSITORY_ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    return [line for line in lines if not line.startswith(("#", "torch"))]
+def archive() -> str:
+    """Where pip gets the course from: the tag of a released version; of one in the making (`.dev0`), the newest state."""
+    version = project_value("version")
+    state = "HEAD" if ".dev" in version else f"refs/tags/v{version}"
+    return f"{GITHUB}{repository()}/archive/{state}.zip"
 
 
 def first_cell() -> str:
     """The code that every notebook begins with."""
-    values = dict(address=project_value("Repository"), version=project_value("version"))
-    return FIRST_CELL.format(needs=textwrap.fill(" ".join(notebook_needs()), 100, subsequent_indent=" " * 8), **values)
+    return FIRST_CELL.format(archive=archive())
 
 
 def badge(notebook: str) -> str:
