@@ -27,7 +27,7 @@
 # %%
 # Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
 import importlib.util, os, pathlib, subprocess, sys
-sys.path[:0] = [str(up) for up in pathlib.Path("_").absolute().parents if os.path.isfile(up / "course_utils/__init__.py")]
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
 if importlib.util.find_spec("course_utils") is None:
     course = os.environ.get(
         "COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip")

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from course_utils.storage.files import written_whole
+from course_utils.validation import quoted
 
 REPOSITORY_ROOT = Path(__file__).parent.parent
 GITHUB = "https://github.com/"
@@ -74,37 +75,41 @@ def readdressed(text: str) -> str:
 
 
 def set_repository(name: str):
-    """Write OWNER/NAME into pyproject.toml.
+    """Write OWNER/NAME into pyproject.toml; an address on GitHub will do, too.
 
     Raises:
         ValueError: if it is no such name.
     """
+    name = on_github(name) or name
     if not re.fullmatch(A_REPOSITORY, name):
-        raise ValueError(f"{name!r} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
+        raise ValueError(f"{quoted(name)} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
     project = REPOSITORY_ROOT / "pyproject.toml"
-    text = re.sub(
-        r'^Repository = ".+"$',
-        f'Repository = "{GITHUB}{name}"',
-        project.read_text(encoding="utf-8"),
-        flags=re.MULTILINE,
-    )
+    text = project.read_text(encoding="utf-8")
+    text = re.sub(r'^Repository = ".+"$', f'Repository = "{GITHUB}{name}"', text, flags=re.MULTILINE)
     with written_whole(project) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def on_github(address: str) -> str | None:
+    """OWNER/NAME of an address on GitHub, such as one of git's; None of any other."""
+    found = re.fullmatch(rf"(?:https://|ssh://)?(?:[^/@]+@)?github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
+    return found and found.group(1)
 
 
 def origin() -> str:
     """OWNER/NAME of the git remote "origin".
 
     Raises:
-        ValueError: if there is none, or if it is not on GitHub.
+        ValueError: if there is none, or no git, or if it is not on GitHub.
     """
-    git = subprocess.run(
-        ["git", "-C", REPOSITORY_ROOT, "remote", "get-url", "origin"], capture_output=True, text=True, encoding="utf-8"
-    )
+    command = ["git", "-C", str(REPOSITORY_ROOT), "remote", "get-url", "origin"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError("git is not installed here: name the repository, as OWNER/NAME.") from None
     address = git.stdout.strip()
     if git.returncode:
         raise ValueError("git has no remote called origin here: name the repository, as OWNER/NAME.")
-    on_github = re.fullmatch(rf"(?:https://|ssh://)?(?:[^/@]+@)?github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
-    if not on_github:
+    if not on_github(address):
         raise ValueError(f"origin is {address!r}, which is not on GitHub: name the repository, as OWNER/NAME.")
-    return on_github.group(1)
+    return on_github(address)
