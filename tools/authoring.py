@@ -162,14 +162,10 @@ def addressed_files() -> list[Path]:
     return [addresses.REPOSITORY_ROOT / name for name in ADDRESSED_FILES]
 
 
-def layout():
-    """How Jupytext writes a `.py` file: pyproject.toml's [tool.jupytext], which its extension of JupyterLab reads, too."""
-    return load_jupytext_configuration_file(str(addresses.REPOSITORY_ROOT / "pyproject.toml"))
-
-
 def as_script(notebook) -> str:
-    """The text of a notebook's `.py` file."""
-    return jupytext.writes(notebook, fmt="py:percent", config=layout())
+    """The text of a notebook's `.py` file, by the settings that Jupytext finds beside it."""
+    layout = load_jupytext_configuration_file(str(NOTEBOOKS_FOLDER / "jupytext.toml"))
+    return jupytext.writes(notebook, fmt="py:percent", config=layout)
 
 
 def read_script(source: Path):
