@@ -408,6 +408,11 @@ def test_whatever_the_learners_code_raises_is_an_outcome(exercise, error):
     assert_not_correct(exercise, stops(error))
 
 
+def test_a_message_that_no_encoding_holds_is_shown(capsys):
+    exercises.input_channels.check(stops(ValueError("half a sign: \ud83d")))
+    assert "half a sign: ?" in capsys.readouterr().out
+
+
 def test_a_learner_can_interrupt_a_check():
     with pytest.raises(KeyboardInterrupt):
         exercises.input_channels.check(stops(KeyboardInterrupt()))
