@@ -43,7 +43,7 @@ def requirements() -> list[str]:
 
 def install(*needs: str) -> str:
     """The command that puts a setup in order: in a clone all of it together, or else these needs."""
-    what = [f"-r {REQUIREMENTS}"] if REQUIREMENTS.is_file() else [f'"{need}"' for need in needs or requirements()]
+    what = [f'-r "{REQUIREMENTS}"'] if REQUIREMENTS.is_file() else [f'"{need}"' for need in needs or requirements()]
     return f"run `python -m pip install --upgrade {' '.join(what)}`"
 
 

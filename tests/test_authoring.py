@@ -464,6 +464,7 @@ def test_no_origin_and_no_git_are_one_sentence_each(course, capsys, monkeypatch)
 # Other systems.
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the encoding is not chosen by these variables there")
 def test_check_reads_and_says_the_same_where_the_locale_is_not_utf_8(course, one):
     """As on Windows: a process whose default encoding cannot hold what the notebooks hold."""
     rewrite(course / "notebooks" / "02_two.py", "größer ✔ 数", "größer ✔ 数 und mehr")
@@ -471,7 +472,7 @@ def test_check_reads_and_says_the_same_where_the_locale_is_not_utf_8(course, one
 import locale, sys
 from pathlib import Path
 from tools import addresses, authoring
-assert locale.getpreferredencoding(False).lower().replace("-", "") not in ("utf8", "cp65001"), locale.getpreferredencoding(False)
+assert locale.getpreferredencoding(False).lower().replace("-", "") not in ("utf8", "cp65001")
 addresses.REPOSITORY_ROOT, authoring.NOTEBOOKS_FOLDER = Path({str(course)!r}), Path({str(course / "notebooks")!r})
 authoring.main(["pair"])
 sys.exit(authoring.main(["check"]))"""

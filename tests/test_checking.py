@@ -59,7 +59,7 @@ def test_the_requirements_are_those_of_the_file_or_of_the_installed_package(monk
 def test_the_advice_can_be_followed_in_a_clone_and_beside_an_installed_package(monkeypatch, versions):
     versions(tqdm=None)
     [(_, in_a_clone)] = found_by(lambda: checking.check_package("tqdm>=4.66"))
-    assert Path(re.search(r"-r (.+)`", in_a_clone).group(1)).is_file()  # in whatever folder one is
+    assert Path(re.search(r'-r "(.+)"`', in_a_clone).group(1)).is_file()  # in whatever folder one is
     monkeypatch.setattr(checking, "REQUIREMENTS", ROOT / "nowhere.txt")
     [(_, installed)] = found_by(lambda: checking.check_package("tqdm>=4.66"))
     assert "requirements.txt" not in installed and 'pip install --upgrade "tqdm>=4.66"`' in installed
@@ -114,13 +114,13 @@ def test_front_ends_must_match_ipywidgets(versions, played, word):
         assert word in sentence and "pip install" in sentence
 
 
-def test_without_a_network_the_bundled_sample_is_named(monkeypatch, tmp_path):
+def test_without_a_connection_the_bundled_sample_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
 
-    def no_network(address, timeout):
-        raise urllib.error.URLError("no network")
+    def no_connection(address, timeout):
+        raise urllib.error.URLError("no connection")
 
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setattr("urllib.request.urlopen", no_connection)
     found = found_by(checking.check_data)
     assert [is_well for is_well, _ in found] == [True] * len(data.SOURCES)
     assert all("bundled sample" in sentence for _, sentence in found)

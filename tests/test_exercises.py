@@ -191,6 +191,9 @@ WRONG = {
         (lambda steps, batch, flops: 3 * batch * flops, "single step"),
         (lambda steps, batch, flops: 4 * steps * batch * flops, "too large"),
         (lambda steps, batch, flops: True, "wanted a number"),
+        (lambda steps, batch, flops: float("nan"), "finite number"),
+        (lambda steps, batch, flops: torch.tensor(torch.inf), "finite number"),
+        (lambda steps, batch, flops: 10**5000, "5,001 digits"),
     ],
     "class_recall": [
         (lambda c: c.diag() / c.sum(0), "precision"),
@@ -471,7 +474,7 @@ def test_an_embedding_that_only_looks_right_is_incorrect(make):
 
 
 @pytest.mark.parametrize("name, change", {
-    "concatenate": lambda x, v: v.mul_(1.0001),
+    "concatenate": lambda x, v: v.mul_(1.000002),
     "between": lambda embedding, *others: embedding.weight.data.add_(1e-7),
     "one_hot_channels": lambda labels, *others: labels.clamp_(max=1),
     "class_recall": lambda confusion: confusion.add_(1),

@@ -46,7 +46,7 @@ def repository() -> str:
 
 
 def archive() -> str:
-    """Where pip gets the course from: the tag of a released version; of one in the making (`.dev0`), the newest state."""
+    """Where pip gets the course from: a release by its tag, a version before its release (`.dev0`) as it is now."""
     version = project_value("version")
     state = "HEAD" if ".dev" in version else f"refs/tags/v{version}"
     return f"{GITHUB}{repository()}/archive/{state}.zip"

@@ -83,7 +83,7 @@ def is_fresh(notebook) -> bool:
 
 
 def execute(source: Path, preset: str):
-    """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs, and nothing that churns."""
+    """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs."""
     notebook = read_script(source)
     take_over(notebook, read_paired(source))
     environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
@@ -206,8 +206,8 @@ def write_notebook(notebook, source: Path):
 def take_over(notebook, earlier):
     """Give the cells of a `.py` file what only their earlier `.ipynb` holds: ids, attachments and others' metadata.
 
-    So a new run changes only what is new, and what nbgrader, for one, has written there is not lost. Tags are ours: they
-    are those of the `.py` file.
+    So a new run changes only what is new, and what another tool has written there, such as nbgrader, is not lost. Tags
+    are the course's own: those of the `.py` file count.
     """
     for cell, number in zip(notebook.cells, map_outputs_to_inputs(notebook.cells, earlier.cells)):
         if number is None:
