@@ -388,7 +388,7 @@ ANYTHING = st.one_of(NUMBERS, OF_NUMPY, OF_TORCH, ODD_TENSORS, OBJECTS, st.text(
 def assert_not_correct(exercise, answer):
     outcome = exercise.judge(answer)
     assert outcome.status in ("incorrect", "raised", "not attempted")
-    assert 10 < len(outcome.message) < 1000 and outcome.message.strip().endswith((".", "`"))
+    assert 10 < len(outcome.message) < 1000 and outcome.message.strip().endswith((".", "?", "`"))
 
 
 @pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)

@@ -24,8 +24,8 @@ RUN, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch"}
 # By what name a package is imported, where it is not its own.
 IMPORTED_AS = {"pillow": "PIL", "ipython": "IPython", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}
-# Two of them read TOML with what pytest brings for Python 3.10, and look at a page where there is a browser.
-ONLY_SOMETIMES = {"tomli", "playwright"}
+# TOML is read by the standard library, or for Python 3.10 by what pytest brings; the browser is optional.
+ONLY_SOMETIMES = {"tomllib", "tomli", "playwright"}
 
 
 def requirements() -> list[str]:
