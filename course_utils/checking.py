@@ -15,11 +15,8 @@ from pathlib import Path
 PYTHON_FLOOR = (3, 10)
 PACKAGE = "class-conditional-diffusion-course"
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
-INSTALL = "run `python -m pip install --upgrade -r requirements.txt`"
 # Major versions whose front ends (in JupyterLab, in Jupyter Notebook) draw the widgets of an ipywidgets.
 FRONT_ENDS = {7: dict(jupyterlab_widgets=1, widgetsnbextension=3), 8: dict(jupyterlab_widgets=3, widgetsnbextension=4)}
-# To open, execute and test the notebooks. Where the course is an installed package, as on Colab, others do that.
-ONLY_IN_A_CLONE = ("jupyterlab", "jupytext", "nbclient", "nbmake", "pytest", "hypothesis")
 SECONDS_TO_WAIT = 5  # for a mirror of a data set
 
 
@@ -36,12 +33,17 @@ def check_python() -> Iterator[str]:
 
 
 def requirements() -> list[str]:
-    """What the course needs, as requirements.txt has it; of a package without that file, what its notebooks import."""
+    """What a clone needs, as its requirements.txt has it; of an installed package, what its notebooks import."""
     if REQUIREMENTS.is_file():
         lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
         return [line for line in lines if line and not line.startswith("#")]
-    installed = [line for line in importlib.metadata.requires(PACKAGE) or () if "extra ==" not in line]
-    return [line for line in installed if package_name(line) not in ONLY_IN_A_CLONE]
+    return [line for line in importlib.metadata.requires(PACKAGE) or () if "extra ==" not in line]
+
+
+def install(*needs: str) -> str:
+    """The command that puts a setup in order: in a clone all of it together, or else these needs."""
+    what = [f'-r "{REQUIREMENTS}"'] if REQUIREMENTS.is_file() else [f'"{need}"' for need in needs or requirements()]
+    return f"run `python -m pip install --upgrade {' '.join(what)}`"
 
 
 def package_name(requirement: str) -> str:
@@ -56,11 +58,11 @@ def check_package(requirement: str) -> Iterator[str]:
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        raise Amiss(f"{name} is not installed, expected {requirement}: {INSTALL}.") from None
+        raise Amiss(f"{name} is not installed, expected {requirement}: {install(requirement)}.") from None
     from packaging.specifiers import SpecifierSet
 
     if not SpecifierSet(asked).contains(found, prereleases=True):
-        raise Amiss(f"{name} is {found}, expected {requirement}: {INSTALL}.")
+        raise Amiss(f"{name} is {found}, expected {requirement}: {install(requirement)}.")
     yield f"{name} {found}"
 
 
@@ -83,9 +85,8 @@ def check_widgets() -> Iterator[str]:
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            raise Amiss(
-                f"{name} is not installed, so no slider would be drawn: {INSTALL} jupyterlab ipywidgets."
-            ) from None
+            command = "run `python -m pip install --upgrade jupyterlab ipywidgets`"
+            raise Amiss(f"{name} is not installed, so no slider would be drawn: {command}.") from None
         if int(found.split(".")[0]) != expected:
             raise Amiss(
                 f"{name} is {found}, but ipywidgets {major} needs {expected}, or no slider is drawn: "
@@ -165,7 +166,7 @@ def findings(name: str, check: Check) -> Iterator[tuple[bool, str]]:
     except (Amiss, ValueError, OSError) as amiss:  # the course's own errors say what to do
         yield False, str(amiss)
     except Exception as error:
-        yield False, f"{name} could not be checked ({first_line(error)}): {INSTALL}."
+        yield False, f"{name} could not be checked ({first_line(error)}): {install()}."
 
 
 def first_line(error: Exception) -> str:

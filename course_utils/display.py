@@ -1,6 +1,7 @@
 """What a notebook shows beside figures: source code, text and tables."""
 
 import inspect
+import sys
 import textwrap
 
 from IPython import get_ipython
@@ -14,11 +15,12 @@ def show_source(thing) -> Markdown:
 
 
 def show_text(text: str):
-    """Show Markdown: rendered in a notebook, as it is elsewhere."""
+    """Show Markdown: rendered in a notebook, as it is elsewhere, with `?` for what the terminal cannot show."""
     if get_ipython() is None:
-        print(text)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding))
     else:
-        display(Markdown(text))
+        display(Markdown(text.encode("utf-8", "replace").decode("utf-8")))
 
 
 def table(rows: list[dict]) -> Markdown:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from course_utils.validation import quoted
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,16 +47,15 @@ def course_settings(preset: str | None = None) -> Settings:
     """The one switch of every notebook.
 
     Args:
-        preset: "smoke" (seconds, for tests), "laptop" (minutes on a CPU) or "full"; default $COURSE_PRESET, else
-            "full" where there is a GPU and "laptop" where there is none.
+        preset: "smoke" (seconds, for tests), "laptop" (minutes on a CPU) or "full" (as long as the example's ten
+            epochs); default $COURSE_PRESET, else "laptop" on any device: a training that takes hours is asked for.
 
     Raises:
         ValueError: for an unknown preset.
     """
-    device = best_device()
-    preset = preset or os.environ.get("COURSE_PRESET") or ("laptop" if device == "cpu" else "full")
-    if preset not in PRESETS:
-        raise ValueError(
-            f"unknown preset {preset!r}: expected one of {', '.join(map(repr, PRESETS))}; it comes from COURSE_PRESET."
-        )
-    return Settings(preset, device, **PRESETS[preset])
+    chosen = preset or os.environ.get("COURSE_PRESET") or "laptop"
+    if not isinstance(chosen, str) or chosen not in PRESETS:
+        origin = "" if preset else "the environment variable COURSE_PRESET holds an "
+        expected = ", ".join(map(repr, PRESETS))
+        raise ValueError(f"{origin}unknown preset {quoted(chosen)}: expected one of {expected}.")
+    return Settings(chosen, best_device(), **PRESETS[chosen])

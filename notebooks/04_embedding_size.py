@@ -1,13 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     cell_metadata_filter: tags,-all
-#     formats: ipynb,py:percent
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -33,32 +25,15 @@
 # again a stronger one. Without an answer the notebook still runs to the end, on the reference answers.
 
 # %%
-# Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
-import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
-    sys.path.insert(0, str(Path.cwd().parent))
-elif importlib.util.find_spec("course_utils") is None:
-    course, tag = os.environ.get("COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course"), "v0.1.0"
-    os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a wrong address is an error, not a question
-    tags = subprocess.run(["git", "ls-remote", "--tags", course, tag], capture_output=True, text=True)
-    if tags.returncode:
-        raise OSError(f"{course} does not answer: check the network and the address, and run this cell again.")
-    if not tags.stdout:
-        print(f"{course} has no {tag}: you get its newest state, which may be ahead of this notebook.")
-    needs = """diffusers>=0.35 accelerate>=1.0 safetensors>=0.4.3 huggingface_hub>=0.34 filelock>=3.12 numpy>=1.26
-        pillow>=10.0 matplotlib>=3.8 ipywidgets>=7.7.1 tqdm>=4.66"""
-    has = {str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}
-    missing = [need for need in needs.split() if need.split(">=")[0] not in has]
-    for packages in (missing, ["--no-deps", f"git+{course}@{tag}" if tags.stdout else f"git+{course}"]):
-        if packages and subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages]).returncode:
-            raise OSError(f"pip could not install {packages[-1]}: check the network, and run this cell again.")
-    importlib.invalidate_caches()
+# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
+import importlib.util, os, pathlib, subprocess, sys
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
+if importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get(
+        "COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip")
+    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
+        raise OSError(f"course_utils is not in {os.getcwd()} or a folder above it, it is not installed, and pip cannot "
+                      f"fetch it from {course}: see pip's reason, check the connection, and run this cell again.")
 
 # %%
 import torch

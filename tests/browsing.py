@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from course_utils.classifier import load_classifier
+from tools import authoring
 
 ROOT = Path(__file__).parent.parent
 ARTIFACTS = ROOT / "artifacts"
@@ -102,15 +103,20 @@ def unavailable(reason: str):
 
 
 def copy_of_the_course(folder: Path):
-    """The course as a learner has it who takes the weights that come with it, as notebook 3 offers."""
-    for part in ("notebooks", "course_utils"):
-        ignored = shutil.ignore_patterns("runs", "__pycache__", ".ipynb_checkpoints")
-        # with times of its own, as a clone has them: Jupytext minds which of a pair is the newer
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored, copy_function=shutil.copy)
-    for path in folder.glob("notebooks/03_training_and_sampling.*"):
+    """The course as a learner has it who takes the weights that come with it, as notebook 3 offers.
+
+    The notebooks are made from their sources: what a learner has answered and saved plays no part.
+    """
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "course_utils", folder / "course_utils", ignore=ignored)
+    (folder / "notebooks").mkdir()
+    for path in (*ROOT.glob("notebooks/[0-9]*.py"), ROOT / "notebooks" / "jupytext.toml"):
         text = path.read_text(encoding="utf-8")
-        assert text.count("train_here = True") == 1
-        path.write_text(text.replace("train_here = True", "train_here = False"), encoding="utf-8")
+        assert text.count("train_here = True") == path.name.startswith("03_")
+        text = text.replace("train_here = True", "train_here = False")
+        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+    for source in folder.glob("notebooks/*.py"):
+        nbformat.write(authoring.read_script(source), source.with_suffix(".ipynb"))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from browsing import (
     write_notebook,
 )
 
-NOTEBOOKS = sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb"))
+NOTEBOOKS = sorted(path.stem for path in ROOT.glob("notebooks/[0-9]*.py"))
 DATA, TRAINING, EMBEDDING, CLOTHES = (
     "01_data",
     "03_training_and_sampling",

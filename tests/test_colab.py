@@ -1,7 +1,5 @@
-"""What Colab does, without Colab: the notebook alone in a folder, Colab's widget stack, the course from a git address."""
+"""What Colab does, without Colab: the notebook alone in a folder, Colab's widget stack, the course from an archive."""
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +10,7 @@ import venv
 from pathlib import Path
 from types import SimpleNamespace
 
+import jupytext
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -19,44 +18,50 @@ from nbclient import NotebookClient
 from tools import addresses, authoring
 
 ROOT = Path(__file__).parent.parent
-ADDRESS = addresses.project_value("Repository")
-TAG = f"v{addresses.project_value('version')}"
 COLAB_STACK = ["ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "matplotlib==3.10.*"]
-COLAB_STACK += ["ipython-genutils", "decorator", "backcall", "pickleshare", "nest-asyncio"]  # needed by those
+COLAB_STACK += [
+    "widgetsnbextension<4",
+    "ipython-genutils",
+    "decorator",
+    "backcall",
+    "pickleshare",
+    "nest-asyncio",
+]  # needed by those
 SHOW_STACK = """\
 import ipykernel, IPython, ipywidgets, matplotlib
 print(ipywidgets.__version__, ipykernel.__version__, IPython.__version__, matplotlib.__version__.rpartition(".")[0])"""
 
 
+FIND = "\nimport course_utils\nprint(course_utils.__file__)"
+
+
 def pip_install(*arguments):
-    """Install into a folder; without a network a learner's run skips, and CI's fails."""
+    """Install into a folder; without an internet connection a learner's run skips, and CI's fails."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *arguments]
     run = subprocess.run(pip, capture_output=True, text=True, encoding="utf-8")
     if run.returncode and not os.environ.get("CI"):
-        pytest.skip(f"pip could not install {arguments[-1]}: is there a network?")
+        pytest.skip(f"pip could not install {arguments[-1]}: is there a connection?")
     assert run.returncode == 0, run.stderr
 
 
-def git(repository: Path, *arguments):
-    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", "-C", repository, *author, *arguments], check=True, capture_output=True)
+def run_first_cell(folder: Path, python=sys.executable, **environment) -> subprocess.CompletedProcess:
+    """The first cell, run in a folder by a Python that knows nothing of the course but by its environment."""
+    others = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COURSE_REPOSITORY")}
+    command = [str(python), "-c", addresses.first_cell() + FIND]
+    environment = others | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A git repository with what makes the package: at the tag it is whole, after it the pretrained weights are gone."""
-    repository = tmp_path_factory.mktemp("published")
+    """An archive as GitHub makes it: what makes the package, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("published")
     unwanted = shutil.ignore_patterns("__pycache__", "*.partial")
-    shutil.copytree(ROOT / "course_utils", repository / "course_utils", ignore=unwanted)
+    for part in ("course_utils", "tools", "tests"):
+        shutil.copytree(ROOT / part, folder / "course-HEAD" / part, ignore=unwanted)
     for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, repository)
-    git(repository, "init", "--quiet")
-    git(repository, "add", ".")
-    git(repository, "commit", "--quiet", "-m", "All")
-    git(repository, "tag", TAG)
-    git(repository, "rm", "-r", "--quiet", "course_utils/pretrained")
-    git(repository, "commit", "--quiet", "-m", "Newer")
-    return repository
+        shutil.copy(ROOT / name, folder / "course-HEAD")
+    return Path(shutil.make_archive(str(folder / "HEAD"), "zip", folder, "course-HEAD"))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +79,10 @@ def colab(published, tmp_path_factory):
     (kernel / "kernel.json").write_text(
         json.dumps(dict(argv=argv, display_name="Colab", language="python")), encoding="utf-8"
     )
-    environment = os.environ | dict(PYTHONPATH="", COURSE_PRESET="smoke", COURSE_REPOSITORY=published.as_uri())
-    return SimpleNamespace(python=python, kernels=home / "share" / "jupyter", site=site, environment=environment)
+    environment = os.environ | dict(PYTHONPATH="", COURSE_PRESET="smoke", COURSE_REPOSITORY=str(published))
+    had = set(site.glob("*.dist-info"))
+    kernels = home / "share" / "jupyter"
+    return SimpleNamespace(python=python, kernels=kernels, site=site, environment=environment, had=had)
 
 
 @pytest.fixture
@@ -84,7 +91,7 @@ def run_alone(colab, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(colab.kernels))
 
     def run(source: Path, until: str, **environment):
-        notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+        notebook = jupytext.read(source)
         last = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and until in cell.source)
         notebook.cells = [nbformat.v4.new_code_cell(SHOW_STACK), *notebook.cells[: last + 1]]
         (tmp_path / source.stem).mkdir()
@@ -103,120 +110,69 @@ def test_notebooks_reach_their_picture_and_the_slider_on_colab(colab, run_alone)
     cell = run_alone(data, until="dataset_grid(")
     assert "image/png" in cell.outputs[-1].data
     course = colab.site / "course_utils"
-    assert (course / "pretrained").is_dir(), "not the tagged version"
     installed = (course / "__init__.py").stat().st_mtime_ns
 
-    cell = run_alone(training, until="ClassPicker(pipe)", COURSE_REPOSITORY="file:///nowhere")  # must not be asked
+    cell = run_alone(training, until="ClassPicker(pipe)", COURSE_REPOSITORY="/nowhere.zip")  # must not be asked
     assert authoring.WIDGET_VIEW in cell.outputs[-1].data
     assert (course / "__init__.py").stat().st_mtime_ns == installed
 
 
-def test_bundled_files_come_with_the_package(colab, tmp_path):
-    cell = authoring.first_cell() + "\nimport course_utils\nprint(course_utils.__file__)"
-    run = subprocess.run(
-        [colab.python, "-c", cell],
-        cwd=tmp_path,
-        env=colab.environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+def test_the_package_comes_with_its_files_and_nothing_else_is_installed(colab, tmp_path):
+    """Neither tests nor tools, nor a package that Colab has in another version."""
+    run = run_first_cell(tmp_path, colab.python, **colab.environment)
     assert run.returncode == 0, run.stderr
-    course = Path(run.stdout.strip()).parent
-    assert course == colab.site / "course_utils"
+    assert Path(run.stdout.strip()).parent == colab.site / "course_utils"
     for bundled in ("pretrained/**/*", "samples/*.png"):
         there = {path.relative_to(ROOT / "course_utils") for path in (ROOT / "course_utils").glob(bundled)}
-        assert there == {path.relative_to(course) for path in course.glob(bundled)}
+        assert there == {
+            path.relative_to(colab.site / "course_utils") for path in (colab.site).glob(f"course_utils/{bundled}")
+        }
+    brought = {path.name.split("-")[0] for path in {*colab.site.glob("*.dist-info")} - colab.had}
+    assert brought - {"setuptools"} == {
+        "class_conditional_diffusion_course"
+    }  # a new environment's is too old for torch
+    assert not (colab.site / "tools").exists() and not (colab.site / "tests").exists()
 
 
-@pytest.fixture
-def first_cell(tmp_path, monkeypatch):
-    """Run the first cell in an empty folder with pip played, and git too unless there is an address of its own; returns what pip was asked for."""
-
-    subprocess_run = subprocess.run
-
-    def run(address=ADDRESS, tags="abc refs/tags/" + TAG, without=(), has_course=False, failing=()):
-        asked = []
-
-        def play(command, **options):
-            if command[0] == "git" and address != ADDRESS:
-                return subprocess_run(command, **options)
-            if command[0] == "git":
-                assert command[1:] == ["ls-remote", "--tags", ADDRESS, TAG]
-                return SimpleNamespace(returncode=128 * (tags is None), stdout=tags)
-            asked.append(command[command.index("--quiet") + 1 :])
-            return SimpleNamespace(returncode=int(asked[-1][-1] in failing))
-
-        have = [need.split(">=")[0] for need in addresses.notebook_needs()]
-        found = [SimpleNamespace(metadata={"Name": name.replace("_", "-")}) for name in have if name not in without]
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("COURSE_REPOSITORY", raising=False)
-        if address != ADDRESS:
-            monkeypatch.setenv("COURSE_REPOSITORY", address)
-        monkeypatch.setattr(subprocess, "run", play)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: has_course or None)
-        monkeypatch.setattr(importlib.metadata, "distributions", lambda: found)
-        exec(authoring.first_cell(), {})
-        return asked
-
-    return run
+def test_pip_is_asked_for_the_tag_of_a_release_and_for_the_newest_state_before(monkeypatch):
+    values = {"version": "1.2.0", "Repository": "https://github.com/ada/my-course"}
+    monkeypatch.setattr(addresses, "project_value", values.get)
+    assert '"https://github.com/ada/my-course/archive/refs/tags/v1.2.0.zip"' in addresses.first_cell()
+    values["version"] = "1.2.1.dev0"
+    assert '"https://github.com/ada/my-course/archive/HEAD.zip"' in addresses.first_cell()
 
 
-def test_only_the_course_is_installed_where_all_else_is_there(first_cell, capsys):
-    assert first_cell() == [["--no-deps", f"git+{ADDRESS}@{TAG}"]]
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("address", ["/nowhere.zip", "https://127.0.0.1:9/course.zip"])
+def test_where_nothing_answers_one_sentence_says_where_it_looked(tmp_path, address):
+    """Also without git, which is not needed, and whatever pip says before."""
+    run = run_first_cell(tmp_path, COURSE_REPOSITORY=address, PATH="", PIP_RETRIES="0")
+    said = run.stderr.strip().splitlines()[-1]
+    assert run.returncode == 1 and said.startswith("OSError: course_utils is not in ") and said.endswith("again.")
+    assert str(tmp_path) in said and address in said and "not installed" in said
 
 
-def test_only_what_is_missing_is_installed_and_torch_never(first_cell):
-    asked = first_cell(without=("diffusers", "ipywidgets", "torch", "torchvision"))
-    assert [need.split(">=")[0] for need in asked[0]] == ["diffusers", "ipywidgets"]
-    assert asked[1:] == [["--no-deps", f"git+{ADDRESS}@{TAG}"]]
+@pytest.mark.parametrize("folder", [".", "notebooks", "notebooks/homework", "nbgrader/source/ps1/deep er/down"])
+def test_a_clone_is_found_from_any_folder_in_it(tmp_path, folder):
+    """Without git, pip and an internet connection; the nearest one where there are several."""
+    for clone in (tmp_path, tmp_path / "clone"):
+        (clone / "course_utils").mkdir(parents=True)
+        (clone / "course_utils" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "clone" / folder).mkdir(parents=True, exist_ok=True)
+    run = run_first_cell(tmp_path / "clone" / folder, PATH="")
+    assert Path(run.stdout.strip()).parent == tmp_path / "clone" / "course_utils", run.stderr
 
 
-def test_without_the_tag_the_newest_state_is_taken_and_said_so(first_cell, capsys):
-    assert first_cell(tags="") == [["--no-deps", f"git+{ADDRESS}"]]
-    said = capsys.readouterr().out.strip()
-    assert f"has no {TAG}" in said and "\n" not in said
+def test_a_folder_of_that_name_that_is_no_package_is_passed_by(tmp_path):
+    (tmp_path / "clone" / "course_utils").mkdir(parents=True)
+    (tmp_path / "clone" / "course_utils" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "clone" / "mine" / "course_utils").mkdir(parents=True)
+    run = run_first_cell(tmp_path / "clone" / "mine")
+    assert Path(run.stdout.strip()).parent == tmp_path / "clone" / "course_utils", run.stderr
 
 
-def test_nothing_is_installed_where_the_course_is(first_cell):
-    assert first_cell(has_course=True) == []
-
-
-def test_an_address_that_does_not_answer_is_one_sentence(first_cell):
-    with pytest.raises(OSError, match="does not answer"):
-        first_cell(tags=None)
-
-
-def test_a_failing_pip_is_one_sentence(first_cell):
-    with pytest.raises(OSError, match="could not install .*diffusion"):
-        first_cell(failing=(f"git+{ADDRESS}@{TAG}",))
-
-
-def test_a_real_git_finds_the_tag_or_finds_it_missing(published, first_cell, tmp_path, capsys):
-    address = published.as_uri()
-    assert first_cell(address) == [["--no-deps", f"git+{address}@{TAG}"]]
-    subprocess.run(["git", "clone", "--quiet", "--no-tags", address, tmp_path / "untagged"], check=True)
-    address = (tmp_path / "untagged").as_uri()
-    assert first_cell(address) == [["--no-deps", f"git+{address}"]]
-    assert f"has no {TAG}" in capsys.readouterr().out
-    with pytest.raises(OSError, match="does not answer"):
-        first_cell((tmp_path / "nowhere").as_uri())
-
-
-def test_in_the_repository_nothing_is_installed(tmp_path):
-    """Even without git and pip in reach, from a folder beside the package."""
-    cell = authoring.first_cell() + "\nimport course_utils\nprint(course_utils.__file__)"
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
-    run = subprocess.run(
-        [sys.executable, "-c", cell],
-        cwd=ROOT / "notebooks",
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    assert Path(run.stdout.strip()).parent == ROOT / "course_utils", run.stderr
+def test_the_cell_is_short_and_readable():
+    lines = addresses.first_cell().splitlines()
+    assert len(lines) < 10 and max(map(len, lines)) <= 120
 
 
 @pytest.mark.parametrize("source", authoring.notebook_sources(), ids=lambda path: path.stem)

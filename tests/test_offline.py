@@ -1,4 +1,4 @@
-"""Without a network the notebooks run, and their figures say that the images are not the real ones."""
+"""Without an internet connection the notebooks run, and their figures say that the images are not the real ones."""
 
 import jupytext
 import pytest
@@ -26,7 +26,7 @@ def cells_with_titles(name):
 
 
 @pytest.mark.parametrize("name", TITLES)
-def test_without_a_network_the_titles_say_that_images_are_not_real(name, tmp_path, monkeypatch):
+def test_without_a_connection_the_titles_say_that_images_are_not_real(name, tmp_path, monkeypatch):
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody answers
     monkeypatch.delenv("no_proxy", raising=False)

@@ -1,59 +1,117 @@
+"""What is installed, where, and from what: one list of needs, in three files for pip, for README's commands and for conda."""
+
+import ast
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 from PIL import Image
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+RUN, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch"}
+# By what name a package is imported, where it is not its own.
+IMPORTED_AS = {"pillow": "PIL", "ipython": "IPython", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}
+# TOML is read by the standard library, or for Python 3.10 by what pytest brings; the browser is optional.
+ONLY_SOMETIMES = {"tomllib", "tomli", "playwright"}
 
 
-def requirements() -> dict[str, str]:
-    """Each required package and its versions, as requirements.txt has them."""
-    lines = [
-        line
-        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    return dict(re.fullmatch(r"([\w-]+)(\S*)", line).groups() for line in lines)
+def requirements() -> list[str]:
+    """What README's commands install."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def floor(requirement: str) -> str:
+    """Such as "2.6" of "torch>=2.6"."""
+    return re.search(r">=([\d.]+)", requirement).group(1)
+
+
+def test_readmes_commands_install_what_the_package_the_notebooks_and_the_tests_need():
+    assert requirements() == RUN + EXTRAS["notebooks"] + EXTRAS["tests"]
 
 
 def test_conda_environment_asks_for_the_same():
-    lines = re.findall(
-        r"^  - (\S+)$", (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:")[1], re.MULTILINE
-    )
-    conda = dict(re.fullmatch(r"([\w-]+)(\S*)", line).groups() for line in lines)
-    assert conda.pop("python") == ">=3.10"
-    assert conda == {CONDA_NAMES.get(name, name): versions for name, versions in requirements().items()}
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, *others = environment["dependencies"]
+    assert python == f"python{PROJECT['requires-python']}"
+    expected = [Requirement(line) for line in requirements()]
+    assert others == [
+        CONDA_NAMES.get(need.name, need.name) + line[len(need.name) :] for need, line in zip(expected, requirements())
+    ]
+
+
+def test_the_package_alone_brings_neither_pytest_nor_jupyterlab():
+    names = {Requirement(line).name for line in RUN}
+    assert not names & {"pytest", "hypothesis", "jupyterlab", "notebook", "ruff"} | {
+        name for name in names if name.startswith("nb")
+    }
+    assert names.isdisjoint(Requirement(line).name for line in EXTRAS["notebooks"] + EXTRAS["tests"] + EXTRAS["dev"])
 
 
 def test_floors_are_no_higher_than_colabs():
-    colab = dict(torch="2.11", torchvision="0.26", diffusers="0.39", ipywidgets="7.7.1", matplotlib="3.10")
+    """So pip, on Colab, leaves what is there."""
+    colab = dict(
+        torch="2.11", torchvision="0.26", diffusers="0.39", ipywidgets="7.7.1", matplotlib="3.10", ipython="7.34"
+    )
+    floors = {Requirement(line).name: floor(line) for line in RUN}
     for name, has in colab.items():
-        floor = re.search(r">=([\d.]+)", requirements()[name]).group(1)
-        assert [int(part) for part in floor.split(".")] <= [int(part) for part in has.split(".")], name
+        assert Version(floors[name]) <= Version(has), name
 
 
-def test_nothing_is_imported_that_is_not_required():
-    standard = {"pil": "pillow", "ipython": "jupyterlab", "traitlets": "ipywidgets", "nbformat": "nbclient"}
-    imported = set()
-    for path in (ROOT / "course_utils").glob("*.py"):
-        imported |= set(re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
-    others = {name.lower() for name in imported} - set(sys.stdlib_module_names) - {"course_utils"}
-    assert {standard.get(name, name) for name in others} <= set(requirements())
+def test_the_classifiers_begin_with_the_oldest_python_and_ci_tries_them_all():
+    versions = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    for job in ("linux", "others"):
+        assert workflow["jobs"][job]["strategy"]["matrix"]["python"] == versions
 
 
+def imports(folder: str) -> set[str]:
+    """What the Python files of a folder import from outside of it and of the standard library, also within functions."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.partition(".")[0] for name in names}
+    own = {"course_utils", "tools"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    return found - set(sys.stdlib_module_names) - own
+
+
+@pytest.mark.parametrize(
+    "folder, needs",
+    [("course_utils", RUN), ("notebooks", RUN), ("tools", RUN + EXTRAS["tests"]), ("tests", RUN + EXTRAS["tests"])],
+)
+def test_nothing_is_imported_that_is_not_required(folder, needs):
+    names = {Requirement(line).name for line in needs}
+    assert imports(folder) - ONLY_SOMETIMES <= {IMPORTED_AS.get(name, name) for name in names}
+
+
+def test_nothing_is_required_to_run_that_the_package_does_not_import():
+    indirect = {"numpy", "torchvision"}  # asked for by name all the same: they must fit torch
+    names = {Requirement(line).name for line in RUN}
+    assert {IMPORTED_AS.get(name, name) for name in names - indirect} <= imports("course_utils")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the script is for a POSIX shell")
 def test_the_floors_that_are_tested_are_those_of_the_requirements():
     script = (ROOT / ".ci" / "floors").read_text(encoding="utf-8")
     derive = re.search(r"^(grep .+ requirements.txt .+) > ", script, re.MULTILINE).group(1)
-    pins = subprocess.run(
-        ["bash", "-c", derive], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
-    ).stdout.split()
-    floors = {name: re.search(r">=([\d.]+)", versions).group(1) for name, versions in requirements().items()}
-    assert pins == [f"{name}=={floor}" for name, floor in floors.items()]
+    run = subprocess.run(["bash", "-c", derive], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8")
+    assert run.stdout.split() == [f"{Requirement(line).name}=={floor(line)}" for line in requirements()]
     assert "- run: .ci/floors" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
 
 
@@ -63,18 +121,6 @@ def test_a_dev_container_sets_itself_up_as_readme_says():
         encoding="utf-8"
     )
     assert container["image"].startswith("python:3.")
-
-
-def test_windows_gets_the_same_commands():
-    """README's commands for PowerShell are those for other systems, but for the folder, the slashes and the `&&`."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in re.findall(r"```bash\n(python3 -m venv .+)\n", readme):
-        windows = (
-            command.replace("python3 -m venv", "py -m venv")
-            .replace(" && ", "; ")
-            .replace(".venv/bin/", ".venv\\Scripts\\")
-        )
-        assert windows.replace("notebooks/01", "notebooks\\01") in readme
 
 
 def test_hooks_fetch_nothing_and_are_what_ci_runs():

@@ -2,10 +2,10 @@
 
 import re
 import subprocess
-import textwrap
 from pathlib import Path
 
 from course_utils.storage.files import written_whole
+from course_utils.validation import quoted
 
 REPOSITORY_ROOT = Path(__file__).parent.parent
 GITHUB = "https://github.com/"
@@ -19,33 +19,18 @@ A_REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 BEFORE_REPOSITORY = (
     r"(colab\.research\.google\.com/github/|git clone https://github\.com/|^repository-code: https://github\.com/)"
 )
-FIRST_CELL = '''\
-# Find the course: in the folder above, installed, or (on Colab) by fetching it, with what it needs and Colab lacks.
-import importlib.metadata
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-if (Path.cwd().parent / "course_utils" / "__init__.py").exists():
-    sys.path.insert(0, str(Path.cwd().parent))
-elif importlib.util.find_spec("course_utils") is None:
-    course, tag = os.environ.get("COURSE_REPOSITORY", "{address}"), "v{version}"
-    os.environ.setdefault("GIT_TERMINAL_PROMPT", "0")  # a wrong address is an error, not a question
-    tags = subprocess.run(["git", "ls-remote", "--tags", course, tag], capture_output=True, text=True)
-    if tags.returncode:
-        raise OSError(f"{{course}} does not answer: check the network and the address, and run this cell again.")
-    if not tags.stdout:
-        print(f"{{course}} has no {{tag}}: you get its newest state, which may be ahead of this notebook.")
-    needs = """{needs}"""
-    has = {{str(found.metadata["Name"]).lower().replace("-", "_") for found in importlib.metadata.distributions()}}
-    missing = [need for need in needs.split() if need.split(">=")[0] not in has]
-    for packages in (missing, ["--no-deps", f"git+{{course}}@{{tag}}" if tags.stdout else f"git+{{course}}"]):
-        if packages and subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages]).returncode:
-            raise OSError(f"pip could not install {{packages[-1]}}: check the network, and run this cell again.")
-    importlib.invalidate_caches()'''
-FIRST_LINE = FIRST_CELL.partition(":")[0]
+# It works alone: on Colab the notebook is the only file there is. pip leaves packages as they are that are new enough.
+FIRST_CELL = """\
+# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
+import importlib.util, os, pathlib, subprocess, sys
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
+if importlib.util.find_spec("course_utils") is None:
+    course = os.environ.get(
+        "COURSE_REPOSITORY", "{archive}")
+    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
+        raise OSError(f"course_utils is not in {{os.getcwd()}} or a folder above it, it is not installed, and pip cannot "
+                      f"fetch it from {{course}}: see pip's reason, check the connection, and run this cell again.")"""
+FIRST_LINE = "# Find the course"  # as every version of that cell begins
 
 
 def project_value(name: str) -> str:
@@ -60,20 +45,16 @@ def repository() -> str:
     return project_value("Repository").removeprefix(GITHUB)
 
 
-def notebook_needs() -> list[str]:
-    """What a notebook imports, from the first paragraph of requirements.txt.
-
-    Without torch and torchvision, which must come from one place: where they are missing, a notebook is no place to
-    choose it.
-    """
-    lines = (REPOSITORY_ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    return [line for line in lines if not line.startswith(("#", "torch"))]
+def archive() -> str:
+    """Where pip gets the course from: a release by its tag, a version before its release (`.dev0`) as it is now."""
+    version = project_value("version")
+    state = "HEAD" if ".dev" in version else f"refs/tags/v{version}"
+    return f"{GITHUB}{repository()}/archive/{state}.zip"
 
 
 def first_cell() -> str:
     """The code that every notebook begins with."""
-    values = dict(address=project_value("Repository"), version=project_value("version"))
-    return FIRST_CELL.format(needs=textwrap.fill(" ".join(notebook_needs()), 100, subsequent_indent=" " * 8), **values)
+    return FIRST_CELL.format(archive=archive())
 
 
 def badge(notebook: str) -> str:
@@ -94,37 +75,41 @@ def readdressed(text: str) -> str:
 
 
 def set_repository(name: str):
-    """Write OWNER/NAME into pyproject.toml.
+    """Write OWNER/NAME into pyproject.toml; an address on GitHub will do, too.
 
     Raises:
         ValueError: if it is no such name.
     """
+    name = on_github(name) or name
     if not re.fullmatch(A_REPOSITORY, name):
-        raise ValueError(f"{name!r} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
+        raise ValueError(f"{quoted(name)} is no repository on GitHub: expected OWNER/NAME, such as ada/my-course.")
     project = REPOSITORY_ROOT / "pyproject.toml"
-    text = re.sub(
-        r'^Repository = ".+"$',
-        f'Repository = "{GITHUB}{name}"',
-        project.read_text(encoding="utf-8"),
-        flags=re.MULTILINE,
-    )
+    text = project.read_text(encoding="utf-8")
+    text = re.sub(r'^Repository = ".+"$', f'Repository = "{GITHUB}{name}"', text, flags=re.MULTILINE)
     with written_whole(project) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def on_github(address: str) -> str | None:
+    """OWNER/NAME of an address on GitHub, such as one of git's; None of any other."""
+    found = re.fullmatch(rf"(?:https://|ssh://)?(?:[^/@]+@)?github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
+    return found and found.group(1)
 
 
 def origin() -> str:
     """OWNER/NAME of the git remote "origin".
 
     Raises:
-        ValueError: if there is none, or if it is not on GitHub.
+        ValueError: if there is none, or no git, or if it is not on GitHub.
     """
-    git = subprocess.run(
-        ["git", "-C", REPOSITORY_ROOT, "remote", "get-url", "origin"], capture_output=True, text=True, encoding="utf-8"
-    )
+    command = ["git", "-C", str(REPOSITORY_ROOT), "remote", "get-url", "origin"]
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError("git is not installed here: name the repository, as OWNER/NAME.") from None
     address = git.stdout.strip()
     if git.returncode:
         raise ValueError("git has no remote called origin here: name the repository, as OWNER/NAME.")
-    on_github = re.fullmatch(rf"(?:https://|ssh://)?(?:[^/@]+@)?github\.com[:/]({A_REPOSITORY}?)(?:\.git)?/?", address)
-    if not on_github:
+    if not on_github(address):
         raise ValueError(f"origin is {address!r}, which is not on GitHub: name the repository, as OWNER/NAME.")
-    return on_github.group(1)
+    return on_github(address)

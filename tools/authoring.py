@@ -19,6 +19,8 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from jupytext.combine import map_outputs_to_inputs
+from jupytext.config import load_jupytext_configuration_file
 from nbclient import NotebookClient
 
 from course_utils.settings import PRESETS
@@ -39,35 +41,58 @@ from tools.addresses import (
 NOTEBOOKS_FOLDER = addresses.REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# What front ends note in a cell about one run of it, or about the screen. All else is somebody's, such as nbgrader's.
+OF_ONE_RUN = ("execution", "ExecuteTime", "executionInfo", "outputId", "collapsed", "scrolled", "lines_to_next_cell")
+
+
+def kept_metadata(cell) -> dict:
+    """A cell's metadata but for what differs from run to run."""
+    return {key: value for key, value in cell.metadata.items() if key not in OF_ONE_RUN}
 
 
 def sources(notebook) -> list[tuple]:
-    """What makes a notebook, without its outputs: (type, source, tags) of each cell."""
-    return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in notebook.cells]
+    """What makes a notebook, without its outputs: (type, source, metadata) of each cell."""
+    return [(cell.cell_type, cell.source, kept_metadata(cell)) for cell in notebook.cells]
 
 
-def code_hash(notebook) -> str:
-    """A fingerprint of the code cells, stored with the outputs that they made."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def fingerprint(parts: list) -> str:
+    """A hash of texts or outputs."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprints(notebook) -> dict[str, str]:
+    """Of the code and of the outputs that it made: `execute` stores both, and only it."""
+    return {
+        "code_sha256": fingerprint([cell.source for cell in code_cells(notebook)]),
+        "outputs_sha256": fingerprint([cell.outputs for cell in code_cells(notebook)]),
+    }
+
+
+def is_stored(notebook, name: str) -> bool:
+    """Whether one of a notebook's fingerprints is as `execute` stored it."""
+    return notebook.metadata.get("course", {}).get(name) == fingerprints(notebook)[name]
 
 
 def is_fresh(notebook) -> bool:
-    """Whether a notebook's outputs were made by the code that it holds."""
-    return notebook.metadata.get("course", {}).get("code_sha256") == code_hash(notebook)
+    """Whether a notebook's outputs are those that `execute` wrote for the code that it holds."""
+    return is_stored(notebook, "code_sha256") and is_stored(notebook, "outputs_sha256")
 
 
 def execute(source: Path, preset: str):
-    """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs, and nothing that churns."""
+    """Run a notebook from its `.py` file, and write the `.ipynb` beside it with its outputs."""
     notebook = read_script(source)
-    keep_cell_ids(notebook, source.with_suffix(".ipynb"))
+    take_over(notebook, read_paired(source))
     environment = os.environ | {"COURSE_PRESET": preset, "PYTHONPATH": str(addresses.REPOSITORY_ROOT)}
     # In a folder of its own beside the notebooks', so that what a learner's runs have left there does not show.
     with tempfile.TemporaryDirectory(dir=source.parent.parent, prefix=".executing-") as folder:
         place = {"metadata": {"path": folder}}
         NotebookClient(notebook, timeout=3600, kernel_name="python3", resources=place).execute(env=environment)
     normalise(notebook)
-    notebook.metadata["course"] = {"code_sha256": code_hash(notebook), "preset": preset}
+    notebook.metadata["course"] = fingerprints(notebook) | {"preset": preset}
     write_pair(notebook, source)
 
 
@@ -76,16 +101,17 @@ def pair(source: Path):
 
     Cells whose code is unchanged keep their outputs; `check` still tells if any code has changed since they were made.
     """
-    notebook, paired = read_script(source), source.with_suffix(".ipynb")
-    keep_cell_ids(notebook, paired)
-    earlier = nbformat.read(paired, as_version=4) if paired.exists() else nbformat.v4.new_notebook()
-    made = {cell.id: cell for cell in earlier.cells if cell.cell_type == "code"}
-    for cell in notebook.cells:
+    notebook, earlier = read_script(source), read_paired(source)
+    take_over(notebook, earlier)
+    made = {cell.id: cell for cell in code_cells(earlier)}
+    for cell in code_cells(notebook):
         if cell.id in made and cell.source == made[cell.id].source:
             cell.outputs, cell.execution_count = made[cell.id].outputs, made[cell.id].execution_count
     normalise(notebook)
     if "course" in earlier.metadata:
         notebook.metadata["course"] = earlier.metadata["course"]
+        if is_stored(earlier, "outputs_sha256"):
+            notebook.metadata["course"]["outputs_sha256"] = fingerprints(notebook)["outputs_sha256"]
     write_pair(notebook, source)
 
 
@@ -94,25 +120,24 @@ def renew(source: Path):
 
     The outputs stay, and count as fresh if they did: in this repository no first cell changes what is computed.
     """
-    script = jupytext.read(source)
+    script = read_script(source)
     renew_opening(script, source.stem)
-    with written_whole(source) as file:
-        file.write_text(as_script(script), encoding="utf-8")
+    write_script(script, source)
     if not source.with_suffix(".ipynb").exists():
         return
-    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    notebook = read_paired(source)
     fresh = is_fresh(notebook)
     renew_opening(notebook, source.stem)
     if fresh:
-        notebook.metadata["course"]["code_sha256"] = code_hash(notebook)
-    write_pair(notebook, source)
+        notebook.metadata["course"] |= fingerprints(notebook)
+    write_notebook(notebook, source)
 
 
 def renew_opening(notebook, name: str):
     """Put the present badge and first cell in place of earlier ones."""
     if notebook.cells[0].cell_type == "markdown":
         notebook.cells[0].source = with_badge(notebook.cells[0].source, name)
-    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first = code_cells(notebook)[0]
     if first.source.startswith(FIRST_LINE):
         first.source = first_cell()
 
@@ -137,53 +162,69 @@ def addressed_files() -> list[Path]:
     return [addresses.REPOSITORY_ROOT / name for name in ADDRESSED_FILES]
 
 
-def write_pair(notebook, source: Path):
-    """Write the `.ipynb` beside its `.py` file, whole or not at all."""
-    with written_whole(source.with_suffix(".ipynb")) as file:
-        nbformat.write(notebook, file)
-
-
 def as_script(notebook) -> str:
-    """The text of a notebook's `.py` file, as Jupytext makes it from the `.ipynb`.
-
-    JupyterLab refuses to open a pair of which the `.ipynb` is newer and this text is not that of the `.py` file.
-    """
-    return jupytext.writes(notebook, fmt="py:percent")
+    """The text of a notebook's `.py` file, by the settings that Jupytext finds beside it."""
+    layout = load_jupytext_configuration_file(str(NOTEBOOKS_FOLDER / "jupytext.toml"))
+    return jupytext.writes(notebook, fmt="py:percent", config=layout)
 
 
 def read_script(source: Path):
-    """A notebook from its `.py` file, whose empty lines between cells are put in order on the way."""
+    """A notebook from its `.py` file, without what Jupytext notes about the file."""
     notebook = jupytext.read(source)
+    notebook.metadata.pop("jupytext", None)
     for cell in notebook.cells:
-        cell.metadata.pop("lines_to_next_cell", None)
+        cell.metadata = kept_metadata(cell)
+    return notebook
+
+
+def read_paired(source: Path):
+    """The notebook beside a `.py` file; an empty one if there is none."""
+    path = source.with_suffix(".ipynb")
+    return nbformat.read(path, as_version=4) if path.exists() else nbformat.v4.new_notebook()
+
+
+def write_pair(notebook, source: Path):
+    """Write both files of a notebook, each whole or not at all."""
+    write_script(notebook, source)
+    write_notebook(notebook, source)
+
+
+def write_script(notebook, source: Path):
+    """Write the `.py` file where it would change."""
     text = as_script(notebook)
     if source.read_text(encoding="utf-8") != text:
         with written_whole(source) as file:
             file.write_text(text, encoding="utf-8")
-    return jupytext.read(source)  # as it will be read from now on: writing may have added to its header
 
 
-def keep_cell_ids(notebook, earlier: Path):
-    """Give cells the ids they had, so that a new run changes only what is new."""
-    known = {}
-    if earlier.exists():
-        for cell in nbformat.read(earlier, as_version=4).cells:
-            known.setdefault((cell.cell_type, cell.source), cell.id)
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = known.pop(
-            (cell.cell_type, cell.source), f"cell-{number}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
-        )
+def write_notebook(notebook, source: Path):
+    """Write the `.ipynb` file."""
+    with written_whole(source.with_suffix(".ipynb")) as file:
+        nbformat.write(notebook, file)
+
+
+def take_over(notebook, earlier):
+    """Give the cells of a `.py` file what only their earlier `.ipynb` holds: ids, attachments and others' metadata.
+
+    So a new run changes only what is new, and what another tool has written there, such as nbgrader, is not lost. Tags
+    are the course's own: those of the `.py` file count.
+    """
+    for cell, number in zip(notebook.cells, map_outputs_to_inputs(notebook.cells, earlier.cells)):
+        if number is None:
+            continue
+        before = earlier.cells[number]
+        others = {key: value for key, value in before.metadata.items() if key != "tags"}
+        cell.metadata = nbformat.from_dict(others | cell.metadata)
+        cell.update({key: before[key] for key in ("id", "attachments") if key in before})
 
 
 def normalise(notebook):
     """Remove what differs from run to run, and what cannot be shown without a kernel."""
-    notebook.metadata = {key: notebook.metadata[key] for key in ("jupytext", "kernelspec") if key in notebook.metadata}
+    notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
-        if cell.cell_type == "code":
-            cell.outputs = merge_streams(
-                [output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})]
-            )
+        cell.metadata = kept_metadata(cell)
+    for cell in code_cells(notebook):
+        cell.outputs = merge_streams([output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})])
 
 
 def merge_streams(outputs: list) -> list:
@@ -205,29 +246,37 @@ def problems(source: Path) -> list[str]:
     paired = source.with_suffix(".ipynb")
     if not paired.exists():
         return [f"{paired.name} is missing."]
-    script, notebook = jupytext.read(source), nbformat.read(paired, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    text, script, notebook = source.read_text(encoding="utf-8"), read_script(source), read_paired(source)
     found = {
-        "has no YAML header": not source.read_text(encoding="utf-8").startswith("# ---\n"),
+        "has no YAML header": not text.startswith("# ---\n"),
         "differs from its .py file": sources(script) != sources(notebook),
-        "has a .py file that Jupytext lays out otherwise": source.read_text(encoding="utf-8") != as_script(notebook),
-        "has widget metadata, which GitHub refuses": "widgets" in notebook.metadata,
-        "has a widget among its outputs, which shows nothing without a kernel": any(
-            WIDGET_VIEW in output.get("data", {}) for cell in code for output in cell.outputs
-        ),
-        "has an error among its outputs": any(
-            output.output_type == "error" for cell in code for output in cell.outputs
-        ),
-        "has no outputs": not any(cell.outputs for cell in code),
-        "has outputs of other code": not is_fresh(notebook),
-        "was not run from top to bottom": [cell.execution_count for cell in code] != list(range(1, len(code) + 1)),
-        "does not use the kernel python3": notebook.metadata.get("kernelspec", {}).get("name") != "python3",
-        "does not begin with the course's first cell": not code or code[0].source != first_cell(),
+        "has a .py file that Jupytext lays out otherwise": text != as_script(script),
         "does not open with a title and the course's badge": not script.cells
         or script.cells[0].source != with_badge(script.cells[0].source, source.stem),
         f"is larger than {LARGEST_NOTEBOOK:,} bytes": paired.stat().st_size > LARGEST_NOTEBOOK,
+        **problems_of_outputs(notebook),
     }
     return [f"{source.stem} {problem}." for problem, is_there in found.items() if is_there]
+
+
+def problems_of_outputs(notebook) -> dict[str, bool]:
+    """What can be wrong with an `.ipynb` file, and whether it is."""
+    code = code_cells(notebook)
+    outputs = [output for cell in code for output in cell.outputs]
+    return {
+        "is paired by its metadata, so that JupyterLab may overwrite it": "jupytext" in notebook.metadata,
+        "has widget metadata, which GitHub refuses": "widgets" in notebook.metadata,
+        "has a widget among its outputs, which shows nothing without a kernel": any(
+            WIDGET_VIEW in output.get("data", {}) for output in outputs
+        ),
+        "has an error among its outputs": any(output.output_type == "error" for output in outputs),
+        "has no outputs": not outputs,
+        "has outputs of other code": not is_stored(notebook, "code_sha256"),
+        "has outputs that `execute` did not write": not is_stored(notebook, "outputs_sha256"),
+        "was not run from top to bottom": [cell.execution_count for cell in code] != list(range(1, len(code) + 1)),
+        "does not use the kernel python3": notebook.metadata.get("kernelspec", {}).get("name") != "python3",
+        "does not begin with the course's first cell": not code or code[0].source != first_cell(),
+    }
 
 
 def notebook_sources() -> list[Path]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from course_utils.display import show_text
-from course_utils.exercises.comparing import difference, in_words
+from course_utils.exercises.comparing import difference, in_words, is_unchanged, number_in_words, plain_number
+from course_utils.validation import in_one_line
 
 NOT_ATTEMPTED, INCORRECT, RAISED, CORRECT = "not attempted", "incorrect", "raised", "correct"
 HEADINGS = {
@@ -143,18 +144,15 @@ class NumberExercise(Exercise):
         if number == wanted:
             return correct(self)
         known = self.slips.get(number, f"That is too {'small' if number < wanted else 'large'}.")
-        return Outcome(INCORRECT, f"`{self.name}` is {number:,}. {known}")
+        return Outcome(INCORRECT, f"`{self.name}` is {number_in_words(number)}. {known}")
 
 
 def whole_number(answer) -> int | None:
-    """The answer as an int, from any kind of number; None if it is not a whole number."""
-    if isinstance(answer, (bool, str, bytes)):
-        return None
-    try:
-        number = int(answer)
-        return number if number == answer else None
-    except Exception:  # whatever the learner's object is: it is not a whole number
-        return None
+    """The answer as an int, from any kind of real number; None if it is not a whole number."""
+    number = plain_number(answer)
+    if isinstance(number, float):
+        return int(number) if number.is_integer() else None
+    return number
 
 
 @dataclass
@@ -174,34 +172,38 @@ class FunctionExercise(Exercise):
     def judge(self, answer) -> Outcome:
         if answer is ...:
             return not_attempted(self)
-        if not callable(answer) or isinstance(answer, torch.nn.Module):
+        if not callable(answer) or issubclass(type(answer), torch.nn.Module):
             return Outcome(
                 INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted the function itself, without calling it."
             )
         generator = torch.Generator().manual_seed(0)
-        for trial in range(self.trials):
-            outcome = self.try_once(answer, self.draw_arguments(generator, trial))
-            if outcome:
-                return outcome
+        with torch.device("cpu"):  # whatever the notebook has set as PyTorch's default
+            for trial in range(self.trials):
+                outcome = self.try_once(answer, self.draw_arguments(generator, trial))
+                if outcome:
+                    return outcome
         return correct(self)
 
     def try_once(self, answer, arguments) -> Outcome | None:
         """Compare one call with the reference; None where they agree."""
-        handed_in = deepcopy(arguments)
         called = "Called with " + ", ".join(in_words(argument) for argument in arguments)
         try:
+            handed_in = deepcopy(arguments)
             found = answer(*handed_in)
             if found is ...:
                 return not_attempted(self)
             fault = difference(found, self.reference()(*deepcopy(arguments)))
-        except (Exception, SystemExit) as error:  # also what cannot be compared, such as a tensor without values
-            return Outcome(RAISED, f"{called}: `{type(error).__name__}: {error}`")
-        if fault:
-            return Outcome(INCORRECT, f"{self.recognise(found, arguments)}{called}: {fault}.")
-        changed = [i for i, (before, after) in enumerate(zip(arguments, handed_in), 1) if difference(after, before)]
-        if changed:
-            return Outcome(INCORRECT, f"The result is right, but your function changes its argument {changed[0]}.")
-        return None
+            if fault:
+                return Outcome(INCORRECT, f"{self.recognise(found, arguments)}{called}: {fault}.")
+            unchanged = [is_unchanged(before, after) for before, after in zip(arguments, handed_in)]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also exit(), and what cannot be compared
+            return Outcome(RAISED, f"{called}: `{error_in_words(error)}`")
+        if all(unchanged):
+            return None
+        changed = unchanged.index(False) + 1
+        return Outcome(INCORRECT, f"The result is right, but your function changes its argument {changed}.")
 
     def recognise(self, found, arguments) -> str:
         """What is said of the first known mistake that gives the same, or nothing."""
@@ -209,3 +211,12 @@ class FunctionExercise(Exercise):
             if not difference(found, mistake.answer(*deepcopy(arguments))):
                 return mistake.says + " "
         return ""
+
+
+def error_in_words(error: BaseException) -> str:
+    """An exception's kind and what it says, which a learner's own exception may be unable to."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {in_one_line(error)}"
+    except Exception:
+        return kind
