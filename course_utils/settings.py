@@ -16,7 +16,8 @@ class Settings:
         preset: the name of this setting.
         device: "cuda", "mps" or "cpu".
         train_images: images that a notebook's training sees, repeats counted.
-        eval_images: pictures drawn to measure quality.
+        eval_images: pictures drawn to measure quality, for each seed.
+        eval_seeds: how many times that is done, with another seed each time.
         images_per_class: rows of the grid of samples.
         ddpm_steps: steps where the thousand-step sampler is shown.
     """
@@ -25,14 +26,15 @@ class Settings:
     device: str
     train_images: int
     eval_images: int
+    eval_seeds: int
     images_per_class: int
     ddpm_steps: int
 
 
 PRESETS = {
-    "smoke": dict(train_images=256, eval_images=100, images_per_class=2, ddpm_steps=4),
-    "laptop": dict(train_images=40_960, eval_images=400, images_per_class=8, ddpm_steps=1000),
-    "full": dict(train_images=600_000, eval_images=5000, images_per_class=8, ddpm_steps=1000),
+    "smoke": dict(train_images=256, eval_images=100, eval_seeds=1, images_per_class=2, ddpm_steps=4),
+    "laptop": dict(train_images=40_960, eval_images=200, eval_seeds=5, images_per_class=8, ddpm_steps=1000),
+    "full": dict(train_images=600_000, eval_images=1000, eval_seeds=5, images_per_class=8, ddpm_steps=1000),
 }
 
 

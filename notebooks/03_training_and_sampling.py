@@ -19,7 +19,7 @@
 # was asked for.
 #
 # **You need** notebooks [1](01_data.ipynb) and [2](02_conditioned_unet.ipynb). **Time**: twenty minutes to read. Running
-# it trains for a few minutes on a laptop without a GPU; with `train_here = False` in the second cell below it trains
+# it trains for about two minutes on a laptop without a GPU; with `train_here = False` in the second cell below it trains
 # nothing, and you are at the slider within half a minute.
 
 # %%
@@ -56,7 +56,7 @@ show_source(Trainer.loss)
 show_source(Trainer.training_step)
 
 # %%
-show_source(Trainer.move_weights)
+show_source(Trainer.optimizer_step)
 
 # %% [markdown]
 # That is the loop of the Hugging Face example, with its two small mistakes put right: timesteps are drawn from all 1000

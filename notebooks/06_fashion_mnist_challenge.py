@@ -308,6 +308,55 @@ challenge.submit("reckless", reckless)
 # Your earlier runs are still on the card. Go back to *Your run*, change one knob, and submit again: every run is kept in
 # `runs/challenge.json` (with its name, so give it one that you will understand tomorrow).
 #
+# ## Your own pictures
+#
+# Everything above also works with pictures of your own: a folder with a sub-folder for each class. The names of the
+# sub-folders are the names of the classes. Here a few lines of code draw such a folder: 300 small shapes.
+
+# %%
+from course_utils.data import ImageDataset
+from course_utils.own_pictures import draw_shapes
+from course_utils.plotting import dataset_grid
+
+draw_shapes("runs/shapes", per_class=60)
+shapes = ImageDataset.from_folder("runs/shapes")  # put the name of your folder here
+print(f"{len(shapes)} pictures of {', '.join(shapes.class_names)}")
+dataset_grid(shapes)
+
+# %% [markdown]
+# The same recipe as before, shorter. It sees each picture many times:
+
+# %%
+own_recipe = RECIPES["fast"].for_images(settings.train_images // 2)
+own_pipe, run = own_recipe.train(shapes, device=settings.device)
+labels = list(range(len(shapes.class_names))) * 2
+drawn = own_pipe(labels, generator=torch.Generator().manual_seed(0), output_type="pt").images
+image_grid(drawn, len(shapes.class_names), own_pipe.class_names, title="Drawn anew")
+
+# %% [markdown]
+# Drag the slider: it has the names of your classes.
+
+# %%
+ClassPicker(own_pipe)
+
+# %% [markdown]
+# Does the network draw new pictures, or copies of those that it was trained on? With so few pictures this is worth a look.
+# Each drawn picture stands above the training picture that is nearest to it:
+
+# %%
+from course_utils.evaluation import check_for_copies
+from course_utils.plotting import copies
+
+draw_shapes("runs/other-shapes", per_class=20, seed=1)
+check = check_for_copies(drawn, shapes.images, ImageDataset.from_folder("runs/other-shapes").images)
+print(f"distance to the nearest training picture: {check['relative_distance']:.2f} times that of pictures never seen")
+copies(drawn, shapes.images, check)
+
+# %% [markdown]
+# The class accuracy needs a judge that knows your classes: `train_judge(shapes)` in `course_utils.classifier` trains one, and
+# `evaluate(own_pipe, judge=...)` asks it. `own_pipe.save_pretrained("runs/my-shapes")` keeps your network, with its class
+# names.
+#
 # ## In three lines
 #
 # - Images seen and operations can be compared between machines; seconds cannot.

@@ -214,9 +214,9 @@ learner, v_scheduler = copy.deepcopy(pipes["all of it"].unet), make_scheduler("d
 trainer = Trainer(learner, resized(dataset, 14), v_scheduler, TrainingConfig.fast())
 trainer.training_step()
 layer = learner.model.mid_block.resnets[0].conv1.weight
-slopes = trainer.optimizer.state[layer]["exp_avg"].flatten(1)  # (32, 288)
+gradients = trainer.optimizers["muon"].state[layer]["momentum_buffer"].flatten(1)  # averaged over steps: (32, 288)
 rows = []
-for name, matrix in (("the slopes", slopes), ("what Muon makes of them", orthogonalized(slopes[None])[0])):
+for name, matrix in (("the averaged gradients", gradients), ("what Muon makes of them", orthogonalized(gradients[None])[0])):
     values = torch.linalg.svdvals(matrix)
     names = {"largest": 0, "8th": 7, "16th": 15, "smallest": -1}
     rows.append({"singular values of": name} | {where: f"{values[at] / values[0]:.3f}" for where, at in names.items()})
@@ -369,7 +369,7 @@ rows = [
     fast_pipe(list(range(10)), guidance_scale=scale, generator=torch.Generator().manual_seed(0), output_type="pt").images
     for scale in strengths
 ]
-image_grid(torch.cat(rows), 10, fast_pipe.class_names, [f"{scale:g}" for scale in strengths], title="Dragging the slider: guidance from 1 (off) to 8")
+image_grid(torch.cat(rows), 10, fast_pipe.class_names, [f"{scale:g}" for scale in strengths], title="Guidance from 1 (off) to 8")
 
 # %%
 from course_utils.widgets import GuidanceSlider
