@@ -1,10 +1,11 @@
-"""The command line: check, train, tune, sample, evaluate.
+"""The command line: check, train, tune, sample, evaluate, judge.
 
 python -m course_utils check
 python -m course_utils train    --dataset mnist --recipe fast --out runs/mine
 python -m course_utils tune     --weights runs/mine --out runs/mine-in-two-steps
 python -m course_utils sample   --weights fashion_mnist --class Sneaker --count 8 --out grid.png
-python -m course_utils evaluate --weights mnist --count 1000
+python -m course_utils evaluate --weights mnist --count 1000 --seeds 5
+python -m course_utils judge    --data my-pictures --out runs/judge
 torchrun --nproc_per_node 2 -m course_utils train ...
 """
 
@@ -20,7 +21,7 @@ if __name__ == "__main__" and sys.argv[1:] == ["check"]:
 
 import torch
 
-from course_utils.classifier import Classifier, load_classifier
+from course_utils.classifier import Classifier, load_classifier, train_judge
 from course_utils.data import SOURCES, ImageDataset, load_dataset
 from course_utils.evaluation import evaluate_by
 from course_utils.pictures import LARGEST_SIDE, image_format, picture_grid
@@ -120,6 +121,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--judge", help="folder of a judge that `judge` has trained; default: the data set's two judges"
     )
     command.set_defaults(run=run_evaluate)
+
+    command = commands.add_parser("judge", help="train a judge of own pictures, for `evaluate --judge`")
+    command.add_argument("--data", metavar="FOLDER", required=True, help="own pictures: a sub-folder per class")
+    command.add_argument("--size", type=int, default=28, help="pixels per side that they are brought to; default: 28")
+    command.add_argument("--out", required=True, type=path_of, help="folder for the judge; one that is not there yet")
+    command.set_defaults(run=run_judge)
     return parser
 
 
@@ -364,6 +371,17 @@ def label_of(text: str, class_names: list[str]) -> int:
     raise ValueError(
         f"there is no class {quoted(text)}: expected a number from 0 to {len(names) - 1}, or a name: {known}."
     )
+
+
+def run_judge(args):
+    """Train a judge on two thirds of the pictures in a folder, and measure it on the others."""
+    if args.out.exists():
+        raise FileExistsError(f"{args.out} is there already: name a new folder, so that nothing is overwritten.")
+    dataset = ImageDataset.from_folder(args.data, args.size)
+    make_writable_folder(args.out.parent)
+    judge = train_judge(dataset)
+    judge.save_pretrained(args.out)
+    print(f"the judge recognises {judge.config.accuracy:.1%} of pictures that it has not seen; saved to {args.out}")
 
 
 def run_evaluate(args):

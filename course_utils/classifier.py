@@ -197,7 +197,7 @@ def load_classifier(dataset: str, second: bool = False) -> Classifier:
     if dataset not in PLANS:
         raise FileNotFoundError(
             f"there is no judge for {quoted(dataset)}, only for {', '.join(map(repr, PLANS))}: train one on your own "
-            "images with train_judge(dataset), and pass it on as judge=..."
+            "images with train_judge(dataset), or `python -m course_utils judge`, and pass it on as judge=..."
         )
     return Classifier.from_pretrained(PRETRAINED_FOLDER / judge_folder(dataset, second))
 

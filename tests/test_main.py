@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from course_utils.__main__ import main
+from course_utils.classifier import TrainingPlan
 from course_utils.data import load_sample
+from course_utils.own_pictures import draw_shapes
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.training import Trainer
 
@@ -228,3 +230,25 @@ def test_unknown_choices_exit_with_status_2():
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
+
+
+def test_own_pictures_are_trained_drawn_and_judged(tmp_path, monkeypatch, capsys):
+    """From a folder of pictures to scores by a judge of one's own, with the names of the folders."""
+    monkeypatch.setattr("course_utils.classifier.TrainingPlan", lambda epochs: TrainingPlan((8, 8, 8), epochs=2))
+    draw_shapes(tmp_path / "shapes", per_class=12)
+    weights, judge = tmp_path / "mine", tmp_path / "judge"
+    assert main(["train", "--data", str(tmp_path / "shapes"), "--preset", "smoke", "--out", str(weights)]) == 0
+    pipe = ClassConditionedPipeline.from_pretrained(weights)
+    assert pipe.class_names == ["circle", "cross", "square", "star", "triangle"] and pipe.config.dataset == "shapes"
+    out = tmp_path / "stars.png"
+    assert main(["sample", "--weights", str(weights), "--class", "star", "--steps", "1", "--out", str(out)]) == 0
+    assert "star" in capsys.readouterr().out and out.exists()
+    error = refused(["evaluate", "--weights", weights, "--count", "20"], capsys)
+    assert "no judge for 'shapes'" in error and "course_utils judge" in error
+    assert main(["judge", "--data", str(tmp_path / "shapes"), "--out", str(judge)]) == 0
+    assert "pictures that it has not seen" in capsys.readouterr().out
+    evaluate = ["evaluate", "--weights", str(weights), "--judge", str(judge), "--count", "20", "--steps", "1"]
+    assert main(evaluate) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert len(scores["recall"]) == 5 and "second_judge" not in scores
+    assert "there already" in refused(["judge", "--data", tmp_path / "shapes", "--out", judge], capsys)

@@ -75,6 +75,8 @@ def bundle_weights(folder: Path, name: str, count: int, **sampling):
     """
     trained = ClassConditionedPipeline.from_pretrained(folder)
     report = json.loads((folder / TRAINING_REPORT).read_text(encoding="utf-8"))
+    if report["is_sample"] or report.get("tuning", report).get("is_sample"):
+        raise ValueError(f"{folder} was trained on the bundled sample: only weights of real images are bundled.")
     if "tuning" in report:
         pipe = tuned_pipeline(trained, **sampling)
     else:
