@@ -256,7 +256,7 @@ def test_a_judge_of_own_pictures_is_trained_with_one_call(stripes):
     judge = train_judge(own, plan=TrainingPlan((8, 8, 16), shift=0, degrees=0, scale=0, epochs=30))
     assert judge.class_names[3] == "row 3" and judge.config.accuracy > 0.8
     scores = score_pictures(scale_to_model(own.images), own.labels, judge)
-    assert scores["class_accuracy"] > 0.9 and scores["excess_distance"] < 1
+    assert scores["class_accuracy"] > 0.85 and scores["excess_distance"] < 1
     with pytest.raises(ValueError, match="class row 0 has .* at least 4"):
         train_judge(ImageDataset(own.images[:40], own.labels[:40], own.class_names))
 

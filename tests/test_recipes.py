@@ -100,7 +100,6 @@ def test_smaller_images_are_averaged(size, from_size):
 
 def test_what_would_fail_at_the_end_is_refused_before_the_first_step(stripes, monkeypatch):
     monkeypatch.setattr(Trainer, "training_step", lambda self: pytest.fail("a step was taken"))
-    unnamed = ImageDataset(stripes.images, stripes.labels, stripes.class_names, "no such data set")
     for changes, dataset, seed, words in (
         (dict(stages=((28, FAST), (16, FAST))), stripes, 0, "have 16x16 pixels, but the network draws 28x28"),
         (dict(stages=((16, FAST), (18, FAST), (28, FAST))), stripes, 0, "18x18 pixels, expected multiples of 4"),
@@ -112,9 +111,8 @@ def test_what_would_fail_at_the_end_is_refused_before_the_first_step(stripes, mo
         (dict(prediction_type="sample"), stripes, 0, "unknown prediction_type 'sample'"),
         ({}, stripes, "0", "seed is '0', expected a whole number"),
         ({}, stripes, 2**64, "seed is .*, expected a whole number"),
-        ({}, "mnist", 0, "dataset is 'mnist', expected an ImageDataset"),
+        ({}, "mnist", 0, "the data set is 'mnist', expected an ImageDataset"),
         ({}, torch.utils.data.Subset(stripes, [0]), 0, "expected an ImageDataset"),
-        ({}, unnamed, 0, "no such data set"),
     ):
         with pytest.raises(ValueError, match=words):
             replace(TWO_STAGES, **changes).train(dataset, seed, device="cpu", progress=False)

@@ -204,14 +204,14 @@ def test_a_step_keeps_to_the_device_of_the_processes(stripes, monkeypatch):
 
 def test_what_cannot_be_fine_tuned_is_refused(stripes):
     small = ImageDataset(stripes.images[:, :, :16, :16], stripes.labels, stripes.class_names, "mnist")
-    elevens = ImageDataset(stripes.images, stripes.labels + 1, stripes.class_names, "mnist")
+    elevens = ImageDataset(stripes.images, stripes.labels + 1, [*stripes.class_names, "10"], "mnist")
     for changed, words in (
         (dict(pipe=tiny_pipe("epsilon")), "predicts 'epsilon', expected 'v_prediction'"),
         (dict(pipe=tiny_pipe().unet), "expected a ClassConditionedPipeline"),
         (dict(pipe="mnist"), "pipe is 'mnist', expected a ClassConditionedPipeline"),
         (dict(dataset=small), "have 16x16 pixels, but the network draws 28x28"),
         (dict(dataset=elevens), "class_labels contains 10"),
-        (dict(dataset="mnist"), "dataset is 'mnist', expected an ImageDataset"),
+        (dict(dataset="mnist"), "the data set is 'mnist', expected an ImageDataset"),
         (dict(config=TrainingConfig()), "expected AdversarialConfig"),
         (dict(device="tpu9"), "device is 'tpu9'"),
     ):
