@@ -215,7 +215,7 @@ table([{"pictures": name, "excess distance": f"{value:.2f}"} for name, value in 
 # | the **best known** | the fast track's | the weights that come with the course: about two hours with fine-tuning | 4 steps, 3 of them guided |
 #
 # All rows were measured by `python -m tools.pars`, as means over five seeds of 1,000 pictures. The seconds are those of two
-# CPU cores; other work ran beside the training of the best known.
+# CPU cores; other work ran beside the training of the best known, and beside a part of that of the example's settings.
 
 # %%
 from course_utils.challenge import Challenge
