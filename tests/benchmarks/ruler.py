@@ -17,7 +17,7 @@ from course_utils.classifier import load_classifier
 from course_utils.evaluation import score_pictures
 from course_utils.pipeline import ClassConditionedPipeline
 
-WEIGHTS, COUNTS, SEEDS = ("mnist", "mnist-untuned", "fashion_mnist"), (500, 1000, 2000, 5000), range(5)
+WEIGHTS, COUNTS, SEEDS = ("mnist", "fashion_mnist"), (500, 1000, 2000, 5000), range(5)
 
 
 def excess_by_count(name: str) -> dict[int, list[float]]:
