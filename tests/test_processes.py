@@ -106,6 +106,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("course_utils.processes.usable_device", torch.device)  # as if there were that GPU
     with pytest.raises(ValueError, match="2 processes were started on a machine with 1 GPUs"):
         launched_processes("cuda")
 
