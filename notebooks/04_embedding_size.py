@@ -263,8 +263,8 @@ for size in sizes:
         print(f"size {size:2}, seed {seed}: {run.seconds:4.0f} s, {scores['class_accuracy']:.0%} recognised")
 
 # %% [markdown]
-# One line a training is hard to read. The same as a table: the mean over the seeds, and in brackets the smallest and the
-# largest.
+# One line per training is hard to read. The same as a table: the mean over the seeds, and in parentheses the smallest and
+# the largest.
 
 # %%
 from course_utils.display import mean_and_range
@@ -301,16 +301,17 @@ else:
     print(f"You guessed size {my_guess}; the best here is size {best}, on average over the seeds.")
 
 # %% [markdown]
-# **How to read it.** Look at the dots first: trainings that differ in nothing but the seed lie apart, and a difference
-# between two sizes counts only where it is larger than that. Had we trained each size once, luck could have turned two
-# neighbours round. The loss hardly tells the sizes apart: most of it is noise that nobody could predict (notebook 3).
+# **How to read it.** Look at the dots first: trainings that differ only in the seed end at different values. A difference
+# between two sizes counts only where it is larger than that.
 #
-# At the `laptop` preset size 10 is ahead by far more than the spread. Between 1, 2 and 4 the dots overlap, though the means
-# climb: three seeds are too few to be sure there. Why should ten numbers be better, when exercise 3 showed that they add
-# next to no parameters? Because of what a *weighted sum* can do, and the first convolution computes nothing else. From
-# ten numbers it can form any wish of each digit separately: a channel that is high for 0, 3 and 8, say. From one number it
-# can only form more or less of the same, and what is high for the largest number and the smallest, but not in between,
-# has to be made by the layers after it. They can learn that. It takes longer.
+# At the `laptop` preset size 10 is ahead of all others, and size 4 is ahead of 1 and 2, by more than the seeds differ. The dots
+# of 1 and 2 overlap: three seeds cannot tell these two apart. The loss shows less: most of it is noise that no network can
+# predict (notebook 3).
+#
+# Why are ten numbers better, when exercise 3 showed that they add almost no parameters? A guess: the first convolution
+# computes weighted sums of the numbers. From ten numbers it can give each digit any value it likes: for example, a channel
+# that is high for 0, 3 and 8 and low for the rest. From one number it can only make more or less of the same. The layers after it
+# can do the rest, but they have to learn that first.
 #
 # ### Can one number do?
 #
@@ -337,11 +338,10 @@ counts = torch.tensor(scores["confusion"])[order][:, order]
 confusion(counts.tolist(), [digits.class_names[label] for label in order], "Digits in the order of their numbers (percent)")
 
 # %% [markdown]
-# One number can do: far more digits are recognised than after the short training. What it still gets wrong is partly no
-# accident. The digits stand in the order of their numbers, here, and look how many of the mistakes lie right beside the
-# diagonal: a digit is drawn as its *neighbour on the line*. (Others are plain resemblance, such as a 6 drawn as a 0.) Two
-# neighbours is all that a line has room for. A plane has room for more, and with ten numbers each digit can go its own
-# way.
+# One number can do: far more digits are recognised than after the short training. The digits stand here in the order of
+# their numbers. A mistake right beside the diagonal means that a digit was drawn as its *neighbour on the line*. On a line a
+# digit has only two neighbours; ten numbers leave more room. (Size 10 has not had the longer training, so this does not say
+# which of the two would be better then.)
 #
 # ### Which digits sit together?
 #
