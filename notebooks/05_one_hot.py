@@ -318,13 +318,14 @@ spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three se
 
 
 # %% [markdown]
-# Where the dots of the two overlap, three seeds are too few: we cannot tell which of the two is better. One difference is known
-# from the start: the rows of a new learned table are about three times as long as one-hot vectors.
+# Where the dots of the two overlap, as they do at the `laptop` preset, three seeds do not tell the two apart: a learned
+# table of ten numbers a class buys nothing that the first convolution could not learn by itself. It reads both, after all,
+# with weights of its own.
 #
-# ## When is a learned embedding useful?
+# ## When does a learned embedding earn its keep?
 #
-# Ten classes are few. One-hot labels need a channel for each class; an embedding has as many channels as you like. How much
-# memory a batch of 128 pictures needs for them, and how many parameters the first convolution of the example's network:
+# Ten classes are few. One-hot labels need a channel for each class, an embedding as many as you like. What a batch of
+# 128 pictures, and the first convolution of the example's network, have to bear:
 
 # %%
 def cost(num_classes, channels, rows):
@@ -343,9 +344,8 @@ table(
 
 # %% [markdown]
 # With a thousand classes the one-hot channels of a single batch fill hundreds of megabytes, nearly all of them zeros.
-# And all one-hot vectors have the same distance from each other, and training cannot change that: trousers are as far from a
-# dress as shoes are. A learned table can put similar classes close together, and you can ask for what lies between two of
-# them, as you did in notebook 4.
+# And one-hot vectors are all equally far from each other, for ever: a trouser is as unlike a dress as a shoe. A learned
+# table can put like classes side by side, and lets you ask for what lies between, as you did in notebook 4.
 #
 # ## Drag it
 #
