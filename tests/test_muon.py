@@ -61,7 +61,7 @@ def test_a_convolution_is_a_matrix_with_a_row_for_each_output():
 def test_adamw_moves_the_outer_parts_and_all_that_is_no_matrix():
     model = make_tiny_model(conditioning="time")
     reference = copy.deepcopy(model)
-    optimizers = make_optimizers(model, TrainingConfig.fast(learning_rate=1e-2))
+    optimizers = make_optimizers(model, TrainingConfig.fast(learning_rate=1e-2), 0.9, 0.95)
     torchs = torch.optim.AdamW(reference.parameters(), 1e-2, (0.9, 0.99), weight_decay=0.01)
     for optimizer, network in ((optimizers["adamw"], model), (optimizers["muon"], model), (torchs, reference)):
         random_steps(optimizer, list(network.parameters()))

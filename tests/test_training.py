@@ -168,7 +168,7 @@ def test_the_learning_rate_goes_up_and_comes_down_and_the_momentum_stays(stripes
     for _ in range(trainer.total_steps):
         rates.append(adamw["lr"])
         assert muon["lr"] == pytest.approx(10 * adamw["lr"])
-        assert adamw["betas"] == (0.9, 0.99) and muon["momentum"] == 0.95
+        assert adamw["betas"] == (0.85, 0.99) and muon["momentum"] == 0.85
         trainer.training_step()
     assert max(rates) == pytest.approx(2e-3, rel=0.05) and rates.index(max(rates)) < 8
     assert rates[-1] < 0.05 * max(rates)
@@ -364,6 +364,7 @@ NUMBERS = {
     "weight_decay": (-1e-9,),
     "ema_decay": (1, -0.5),
     "label_dropout": (1.5, -0.5),
+    "momentum": (1.0, -0.1),
     "max_grad_norm": (0, -1),
     "discriminator_learning_rate": (0, -1e-3),
     "gradient_penalty": (-1,),
