@@ -239,8 +239,8 @@ def next_picture(page, before: list[int], panel: str = ".class-picker") -> list[
 
 
 def recognised(pictures: list[list[int]]) -> list[int]:
-    """The digits that the bundled classifier sees in pictures."""
-    images = torch.tensor(pictures).view(-1, 1, 28, 28) / 127.5 - 1
+    """The digits that the bundled classifier sees in pictures from the page, where ink is dark and paper is white."""
+    images = 1 - torch.tensor(pictures).view(-1, 1, 28, 28) / 127.5
     with torch.inference_mode():
         return load_classifier("mnist")(images).argmax(1).tolist()
 
