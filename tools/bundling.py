@@ -9,7 +9,6 @@ python -m tools.bundling samples mnist
 
 import argparse
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from course_utils.data import SAMPLES_FOLDER, SOURCES, load_dataset, save_sample
 from course_utils.evaluation import check_for_copies, evaluate_by, in_percent, with_range
 from course_utils.pipeline import BUNDLED_WEIGHTS, TRAINING_REPORT, ClassConditionedPipeline
 from course_utils.recipes import RECIPES
+from course_utils.sampling import guidance_scales
 from course_utils.storage.files import written_whole
 from course_utils.storage.weights import PRETRAINED_FOLDER
 
@@ -92,8 +92,7 @@ def tuned_pipeline(tuned, sampler=None, **sampling) -> ClassConditionedPipeline:
     """Fine-tuned weights with the sampler that they were fine-tuned through, guided otherwise if asked for."""
     if sampler is not None:
         raise ValueError(f"sampler is {sampler!r}: fine-tuned weights draw with the one they were fine-tuned through.")
-    settings = {name: getattr(tuned.config, name) for name in SAMPLING_SETTINGS} | sampling
-    return ClassConditionedPipeline(tuned.unet, tuned.scheduler, tuned.config.dataset, **settings)
+    return tuned.with_unet(tuned.unet, **sampling)
 
 
 def write_card(pipe, name: str, report: dict, count: int):
@@ -146,8 +145,8 @@ def write_card(pipe, name: str, report: dict, count: int):
 
 def evaluations_per_picture(config) -> int:
     """Network evaluations for a picture: one per step, two where the step is guided."""
-    guided = config.num_inference_steps - math.ceil(config.guidance_start * config.num_inference_steps)
-    return config.num_inference_steps + (guided if config.guidance_scale != 1 else 0)
+    scales = guidance_scales(config.num_inference_steps, config.guidance_scale, config.guidance_start)
+    return sum(1 if scale == 1 else 2 for scale in scales)
 
 
 def copies_of(pipe) -> dict:
