@@ -1,6 +1,6 @@
 """What holds for every network, sampler and setting: each test tries many of them, the same ones every time."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -54,6 +54,15 @@ guidances = st.sampled_from([1, 1.0]) | st.floats(0, 20)
 seeds = st.integers(0, 2**63 - 1)
 
 
+def rounding(scheduler) -> float:
+    """How far two pictures may lie apart by rounding alone.
+
+    At t = 999 a predicted noise is multiplied by 20,000 to become a picture, and so is its rounding; a velocity is not.
+    """
+    factor = (1 / scheduler.alphas_cumprod[-1] - 1).sqrt() if scheduler.config.prediction_type == "epsilon" else 20
+    return 2e-6 * float(factor)
+
+
 @examples(200)
 @given(in_range, st.sampled_from(list(KINDS)), st.sampled_from(DTYPES))
 def test_labels_are_the_same_in_every_form(labels, kind, dtype):
@@ -88,12 +97,12 @@ def test_a_picture_does_not_depend_on_its_batch(model, scheduler, labels, steps,
         generators = [seeded((seed + place) % 2**63) for place in places]
         return sample(model, scheduler, [labels[place] for place in places], steps, guidance, generators, **options)
 
-    places = list(range(len(labels)))
+    places, close = list(range(len(labels))), partial(torch.testing.assert_close, atol=rounding(scheduler), rtol=0)
     together = draw(places)
-    torch.testing.assert_close(draw(places, batch_size=batch_size), together, atol=2e-3, rtol=0)
+    close(draw(places, batch_size=batch_size), together)
     chance.shuffle(places)
-    torch.testing.assert_close(draw(places), together[places], atol=2e-3, rtol=0)
-    torch.testing.assert_close(draw(places[:1]), together[places[:1]], atol=2e-3, rtol=0)
+    close(draw(places), together[places])
+    close(draw(places[:1]), together[places[:1]])
 
 
 @examples(50)
