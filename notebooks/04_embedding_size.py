@@ -25,15 +25,9 @@
 # again a stronger one. Without an answer the notebook still runs to the end, on the reference answers.
 
 # %%
-# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
-import importlib.util, os, pathlib, subprocess, sys
-sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
-if importlib.util.find_spec("course_utils") is None:
-    course = os.environ.get(
-        "COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip")
-    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
-        raise OSError(f"course_utils is not in {os.getcwd()} or a folder above it, it is not installed, and pip cannot "
-                      f"fetch it from {course}: see pip's reason, check the connection, and run this cell again.")
+import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if (p / "course_utils/__init__.py").is_file()]
+if not importlib.util.find_spec("course_utils"): subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip"])
 
 # %%
 import torch
@@ -42,16 +36,14 @@ from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.plotting import image_grid
 
 trained = ClassConditionedPipeline.from_pretrained("mnist-concat")  # the example's network, embedding size 4
-vectors = trained.unet.class_emb.weight[[3, 8]].detach()
-shares = torch.linspace(0, 1, 11)
-mixtures = torch.stack([torch.lerp(vectors[0], vectors[1], share) for share in shares])
-between_them = ClassConditionedPipeline(trained.unet.with_class_vectors(mixtures), trained.scheduler, guidance_scale=1.5)
-same_noise = [between_them([i], generator=torch.Generator().manual_seed(4), output_type="pt").images for i in range(11)]
-image_grid(torch.cat(same_noise), 11, [f"{share:.0%}" for share in shares], title="From the vector of the 3 to that of the 8")
+vectors = trained.unet.class_emb.weight[:10].detach()  # (10, 4)
+exchanged = ClassConditionedPipeline(trained.unet.with_class_vectors(vectors.roll(-1, 0)), trained.scheduler, guidance_scale=1.5)
+pictures = exchanged(list(range(10)), generator=torch.Generator().manual_seed(4), output_type="pt").images
+image_grid(pictures, 10, range(10), title="Each label has been given the vector of the next digit")
 
 # %% [markdown]
-# A network that was only ever told "3" or "8" has been given something in between, in eleven steps. At the end of this
-# notebook you drag a slider along that way. First, what those vectors do in the network.
+# We asked for 0, 1, 2 ... and the network drew 1, 2, 3 ...: it does not know labels, it knows vectors. At the end of this
+# notebook you give it vectors that belong to no digit. First, what the vectors do in the network.
 
 # %%
 from course_utils import exercises
@@ -62,114 +54,7 @@ settings
 
 
 # %% [markdown]
-# ## Exercise 1: how many channels?
-#
-# *Difficulty*: ● ○ ○. *Minutes*: 2. *You learn*: which part of the network notices the embedding's size.
-#
-# Write a function that says how many channels go into the UNet when the class has `class_emb_size` numbers.
-#
-# *Expected output*: `input_channels(4)` is what notebook 2 found for the example.
-#
-# <details><summary>Help: I see "The noisy picture itself needs room, too."</summary>
-#
-# The class's channels are put *beside* the picture, they do not replace it. Count both.
-# </details>
-#
-# <details><summary>Help: I see "Our pictures are grey", "the number of classes does not enter" or "the example's size only"</summary>
-#
-# A grey picture has one channel. However many classes there are, each picture is told about one of them. And the answer
-# must change with `class_emb_size`.
-# </details>
-
-# %% tags=["exercise-input_channels"]
-def input_channels(class_emb_size):
-    return ...  # your answer in place of the dots
-
-
-# %%
-exercises.input_channels.check(input_channels)
-
-
-# %% [markdown]
-# Stuck? `exercises.input_channels.hint()`
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# def input_channels(class_emb_size):
-#     return 1 + class_emb_size  # the noisy picture, and a channel for each number
-# ```
-# </details>
-#
-# ## Exercise 2: put the class beside the picture
-#
-# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: to give a vector a height and a width, which is how anything global
-# is told to a network that sees pictures.
-#
-# `pictures` is a float tensor (B, 1, H, W), `vectors` a float tensor (B, C) with a vector for each picture. Return the
-# input of the UNet, (B, 1 + C, H, W): the picture first, then C channels, each with one of the numbers everywhere.
-#
-# *Expected output*: a correct answer is used by the cell after the check, which prints `the same: True`.
-#
-# <details><summary>Help: I see "Tensors must have same number of dimensions"</summary>
-#
-# `pictures` has four axes and `vectors` two. `vectors[:, :, None, None]` has four.
-# </details>
-#
-# <details><summary>Help: I see "Sizes of tensors must match except in dimension"</summary>
-#
-# Either the channels still have height and width 1, and want an `expand`, or height and width are swapped, or you join
-# along another axis than that of the channels. The checker's pictures are not square, and not 28 pixels wide.
-# </details>
-#
-# <details><summary>Help: I see "Every picture gets the first picture's vector."</summary>
-#
-# Look for a `vectors[0]` or `vectors[:1]`: each picture of the batch has a vector of its own.
-# </details>
-#
-# <details><summary>Help: I see "The picture comes first", "The picture is missing", "not concatenated", "only zeros", "whole numbers" or "changes its argument"</summary>
-#
-# The right parts in the wrong order; the channels alone; a sum in place of `torch.cat`; channels that were made with `zeros` and never filled; a conversion to integers,
-# which cuts 0.7 down to 0; or a line like `pictures += ...`, which writes into the tensor that you were lent.
-# </details>
-
-# %% tags=["exercise-concatenate"]
-def concatenate(pictures, vectors):
-    return ...  # your answer in place of the dots
-
-
-# %%
-exercises.concatenation.check(concatenate)
-
-# %% [markdown]
-# Stuck? `exercises.concatenation.hint()`
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# import torch
-#
-#
-# def concatenate(pictures, vectors):
-#     height, width = pictures.shape[-2:]
-#     channels = vectors[:, :, None, None].expand(-1, -1, height, width)  # (B, C, H, W)
-#     return torch.cat((pictures, channels), dim=1)  # (B, 1 + C, H, W)
-# ```
-# </details>
-#
-# Your function in the place of the course's, in the example's trained network:
-
-# %%
-concatenate = exercises.concatenation.right_or_reference(concatenate)
-noisy = torch.randn((2, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-labels, t = torch.tensor([3, 8]), torch.tensor(500)
-with torch.no_grad():
-    by_the_course = trained.unet(noisy, t, labels)
-    by_you = trained.unet.model(concatenate(noisy, trained.unet.class_emb(labels)), t).sample
-print("the same:", torch.equal(by_the_course, by_you))
-
-# %% [markdown]
-# ## Exercise 3: predict before you run
+# ## Exercise 1: predict before you run
 #
 # *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that the size of the embedding costs next to nothing.
 #
@@ -308,7 +193,7 @@ else:
 # of 1 and 2 overlap: three seeds cannot tell these two apart. The loss shows less: most of it is noise that no network can
 # predict (notebook 3).
 #
-# Why are ten numbers better, when exercise 3 showed that they add almost no parameters? A guess: the first convolution
+# Why are ten numbers better, when exercise 1 showed that they add almost no parameters? A guess: the first convolution
 # computes weighted sums of the numbers. From ten numbers it can give each digit any value it likes: for example, a channel
 # that is high for 0, 3 and 8 and low for the rest. From one number it can only make more or less of the same. The layers after it
 # can do the rest, but they have to learn that first.
@@ -367,7 +252,7 @@ table(
 # vectors began at random, training moves them only as far as the task needs, and the map shows two directions of four
 # (4 and 9 are farther apart than they look; the table has the true distances).
 #
-# ## Exercise 4: between two digits
+# ## Exercise 2: between two digits
 #
 # *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that a class is a point, and that there are points between.
 #
@@ -411,17 +296,32 @@ exercises.between.check(between)
 # ```
 # </details>
 #
-# Choose two digits, and drag. (The row at the top of this notebook shows what to expect where no kernel runs.)
+# Your function, in eleven steps from the vector of the 3 to that of the 8:
+
+# %%
+between = exercises.between.right_or_reference(between)
+shares = [step / 10 for step in range(11)]
+mixtures = torch.stack([between(trained.unet.class_emb, 3, 8, share) for share in shares]).detach()
+between_them = ClassConditionedPipeline(trained.unet.with_class_vectors(mixtures), trained.scheduler, guidance_scale=1.5)
+same_noise = [between_them([i], generator=torch.Generator().manual_seed(4), output_type="pt").images for i in range(11)]
+image_grid(torch.cat(same_noise), 11, [f"{share:.0%}" for share in shares], title="From the vector of the 3 to that of the 8")
+
+# %% [markdown]
+# Choose two digits, and drag:
 
 # %%
 from course_utils.widgets import EmbeddingMixer
 
-EmbeddingMixer(trained, mix=exercises.between.right_or_reference(between))
+EmbeddingMixer(trained, mix=between)
 
 # %% [markdown]
 # Where does one digit turn into the other? Is it a jump, or are there pictures that are a little of both? *Resample* a
 # few times: whether halfway looks like a digit at all depends on the noise, and on what else lies near.
-#
+
+# %%
+exercises.summary(4)
+
+# %% [markdown]
 # ## In three lines
 #
 # - The size of the embedding changes the first convolution and nothing else: 298 parameters for each number.

@@ -25,15 +25,9 @@
 # runs to the end, on the reference answers.
 
 # %%
-# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
-import importlib.util, os, pathlib, subprocess, sys
-sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
-if importlib.util.find_spec("course_utils") is None:
-    course = os.environ.get(
-        "COURSE_REPOSITORY", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip")
-    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
-        raise OSError(f"course_utils is not in {os.getcwd()} or a folder above it, it is not installed, and pip cannot "
-                      f"fetch it from {course}: see pip's reason, check the connection, and run this cell again.")
+import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if (p / "course_utils/__init__.py").is_file()]
+if not importlib.util.find_spec("course_utils"): subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip"])
 
 # %%
 from course_utils.data import load_dataset
@@ -356,7 +350,11 @@ copies(drawn, shapes.images, check)
 # The class accuracy needs a judge that knows your classes: `train_judge(shapes)` in `course_utils.classifier` trains one, and
 # `evaluate(own_pipe, judge=...)` asks it. `own_pipe.save_pretrained("runs/my-shapes")` keeps your network, with its class
 # names.
-#
+
+# %%
+exercises.summary(6)
+
+# %% [markdown]
 # ## In three lines
 #
 # - Images seen and operations can be compared between machines; seconds cannot.

@@ -21,16 +21,11 @@ BEFORE_REPOSITORY = (
 )
 # It works alone: on Colab the notebook is the only file there is. pip leaves packages as they are that are new enough.
 FIRST_CELL = """\
-# Find the course in a folder above this notebook, or installed; or else, as on Colab, fetch it with what it needs.
-import importlib.util, os, pathlib, subprocess, sys
-sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if os.path.isfile(p / "course_utils/__init__.py")]
-if importlib.util.find_spec("course_utils") is None:
-    course = os.environ.get(
-        "COURSE_REPOSITORY", "{archive}")
-    if subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", course]).returncode:
-        raise OSError(f"course_utils is not in {{os.getcwd()}} or a folder above it, it is not installed, and pip cannot "
-                      f"fetch it from {{course}}: see pip's reason, check the connection, and run this cell again.")"""
-FIRST_LINE = "# Find the course"  # as every version of that cell begins
+import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
+sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if (p / "course_utils/__init__.py").is_file()]
+if not importlib.util.find_spec("course_utils"): subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "{archive}"])"""
+# How every version of that cell begins.
+FIRST_LINES = ("# Find the course", "import importlib.util, pathlib, subprocess, sys  # Find the course")
 
 
 def project_value(name: str) -> str:

@@ -28,7 +28,7 @@ from course_utils.storage.files import written_whole
 from tools import addresses
 from tools.addresses import (
     ADDRESSED_FILES,
-    FIRST_LINE,
+    FIRST_LINES,
     GITHUB,
     first_cell,
     origin,
@@ -138,7 +138,7 @@ def renew_opening(notebook, name: str):
     if notebook.cells[0].cell_type == "markdown":
         notebook.cells[0].source = with_badge(notebook.cells[0].source, name)
     first = code_cells(notebook)[0]
-    if first.source.startswith(FIRST_LINE):
+    if first.source.startswith(FIRST_LINES):
         first.source = first_cell()
 
 

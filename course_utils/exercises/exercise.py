@@ -1,5 +1,6 @@
 """What an exercise is: it judges the object that it is handed, gives hints, and shows its solution."""
 
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ HEADINGS = {
     RAISED: "⚠ Your code raised an exception.",
     NOT_ATTEMPTED: "… Not attempted yet.",
 }
+
+WRONG_BEFORE_A_HINT = 3  # from this wrong answer on, `check` shows a hint by itself
+LOCK = "COURSE_LOCK_SOLUTIONS"  # environment variable: a teacher sets it to 1, and `solution()` shows nothing
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,14 @@ class Exercise:
     praise: str
     hints: tuple[str, ...]
     hints_shown: int = field(default=0, init=False)
+    wrong_answers: int = field(default=0, init=False)
+    revealed: bool = field(default=False, init=False)
+    solved: str = field(default="", init=False)
 
     def check(self, answer) -> Outcome:
         """Judge an answer and show the verdict; never raises because of the answer.
+
+        From the third wrong answer on it also shows the next hint.
 
         Args:
             answer: the learner's object; `...` where nothing has been tried.
@@ -84,7 +93,25 @@ class Exercise:
         """
         outcome = self.judge(answer)
         show_text(f"**{HEADINGS[outcome.status]}** {outcome.message}")
+        if outcome.correct:
+            self.solved = self.solved or self.manner()
+        elif outcome.status != NOT_ATTEMPTED:
+            self.wrong_answers += 1
+            if self.wrong_answers >= WRONG_BEFORE_A_HINT and self.hints_shown < len(self.hints):
+                self.hint()
         return outcome
+
+    def manner(self) -> str:
+        """How far the learner has been helped so far, in words."""
+        if self.revealed:
+            return "solved after the solution was shown"
+        return f"solved with {self.hints_shown} of {len(self.hints)} hints" if self.hints_shown else "solved alone"
+
+    def progress(self) -> str:
+        """How far the learner has come, in words."""
+        if self.solved:
+            return self.solved
+        return f"not solved yet ({self.wrong_answers} wrong)" if self.wrong_answers else "not attempted yet"
 
     def hint(self):
         """Show the next hint; after the last one, the last one again."""
@@ -93,7 +120,11 @@ class Exercise:
         show_text(f"**Hint {number + 1} of {len(self.hints)}.** {self.hints[number]}")
 
     def solution(self):
-        """Show a right answer."""
+        """Show a right answer, unless the environment variable COURSE_LOCK_SOLUTIONS is set to 1."""
+        if os.environ.get(LOCK) == "1":
+            show_text("**The solutions are locked here.** Ask your teacher, or take another hint.")
+            return
+        self.revealed = True
         show_text(f"**One solution:**\n\n```python\n{self.solution_text}\n```")
 
     def reference(self):
