@@ -5,13 +5,28 @@ compared: an object that says it equals everything is equal to nothing here.
 """
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import torch
 from torch import nn
 
+from course_utils.validation import quoted
+
 PLAIN_TENSORS = (torch.Tensor, nn.Parameter)  # a subclass may answer what it likes
 LARGEST_SHOWN = 10**18  # larger whole numbers are shown by their length
+
+
+def copied(arguments: tuple) -> tuple:
+    """Copies of a function's arguments, of which a function may spoil one without spoiling the others."""
+    return tuple(cloned(one) if isinstance(one, torch.Generator) else deepcopy(one) for one in arguments)
+
+
+def cloned(generator: torch.Generator) -> torch.Generator:
+    """A generator that goes on with the same numbers."""
+    clone = torch.Generator()
+    clone.set_state(generator.get_state())
+    return clone
 
 
 def in_words(thing) -> str:
@@ -23,6 +38,8 @@ def in_words(thing) -> str:
         return f"`{number_in_words(thing)}`"
     if thing is None or kind in (bool, complex):
         return f"`{thing}`"
+    if kind is str:
+        return f"the text `{quoted(thing)}`"
     if issubclass(kind, type):
         return f"the class `{thing.__name__[:60]}`"
     return f"an object of type `{kind.__name__[:60]}`"

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 
+from course_utils import minimal
 from course_utils.display import show_text
-from course_utils.exercises.comparing import difference, in_words, is_unchanged, number_in_words, plain_number
+from course_utils.exercises.comparing import copied, difference, in_words, is_unchanged, number_in_words, plain_number
 from course_utils.validation import in_one_line
 
 NOT_ATTEMPTED, INCORRECT, RAISED, CORRECT = "not attempted", "incorrect", "raised", "correct"
@@ -128,8 +128,8 @@ class Exercise:
         show_text(f"**One solution:**\n\n```python\n{self.solution_text}\n```")
 
     def reference(self):
-        """The object that the solution's text defines."""
-        namespace = {}
+        """The object that the solution's text defines; it may use what course_utils/minimal.py holds and imports."""
+        namespace = dict(vars(minimal))
         exec(self.solution_text, namespace)
         return namespace[self.name]
 
@@ -137,7 +137,7 @@ class Exercise:
         """The answer where it is right, else the reference answer, saying so: for the cells that go on with it."""
         if self.judge(answer).correct:
             return answer
-        show_text(f"*Until your `{self.name}` is right, the cells below go on with the reference answer.*")
+        show_text(f"*Until your `{self.name}` is right, the cells below use the reference answer.*")
         return self.reference()
 
     def judge(self, answer) -> Outcome:
@@ -219,11 +219,11 @@ class FunctionExercise(Exercise):
         """Compare one call with the reference; None where they agree."""
         called = "Called with " + ", ".join(in_words(argument) for argument in arguments)
         try:
-            handed_in = deepcopy(arguments)
+            handed_in = copied(arguments)
             found = answer(*handed_in)
             if found is ...:
                 return not_attempted(self)
-            fault = difference(found, self.reference()(*deepcopy(arguments)))
+            fault = difference(found, self.reference()(*copied(arguments)))
             if fault:
                 return Outcome(INCORRECT, f"{self.recognise(found, arguments)}{called}: {fault}.")
             unchanged = [is_unchanged(before, after) for before, after in zip(arguments, handed_in)]
@@ -239,9 +239,72 @@ class FunctionExercise(Exercise):
     def recognise(self, found, arguments) -> str:
         """What is said of the first known mistake that gives the same, or nothing."""
         for mistake in self.mistakes:
-            if not difference(found, mistake.answer(*deepcopy(arguments))):
+            if not difference(found, mistake.answer(*copied(arguments))):
                 return mistake.says + " "
         return ""
+
+
+@dataclass
+class ProbedExercise(Exercise):
+    """The answer is a function or a class that is tried out in ways of its own.
+
+    Attributes:
+        find_fault: takes the answer, and says in a sentence what is wrong with it; "" where nothing is, and `...` where
+            nothing has been tried. What it raises counts as raised by the answer.
+        wanted: "function" or "class".
+    """
+
+    find_fault: Callable
+    wanted: str = "function"
+
+    def judge(self, answer) -> Outcome:
+        if answer is ...:
+            return not_attempted(self)
+        if issubclass(type(answer), type) != (self.wanted == "class") or not callable(answer):
+            return Outcome(
+                INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted the {self.wanted} itself, without calling it."
+            )
+        try:
+            with torch.device("cpu"), torch.random.fork_rng(devices=()):  # a new network draws its weights at random
+                fault = self.find_fault(answer)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return Outcome(RAISED, f"While it was tried out: `{error_in_words(error)}`")
+        if fault is ...:
+            return not_attempted(self)
+        return Outcome(INCORRECT, fault) if fault else correct(self)
+
+
+@dataclass
+class ChoicesExercise(Exercise):
+    """The answer gives one of several words to each letter.
+
+    Attributes:
+        options: the words to choose from.
+        reasons: for each letter, why its word is the right one: shown once it is right.
+    """
+
+    options: tuple[str, ...]
+    reasons: dict[str, str]
+
+    def judge(self, answer) -> Outcome:
+        if answer is ... or (type(answer) is dict and all(word is ... for word in answer.values())):
+            return not_attempted(self)
+        if type(answer) is not dict or [*answer] != [*self.reasons]:
+            return Outcome(
+                INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted a dict with a word for each letter."
+            )
+        for letter, word in answer.items():
+            if type(word) is not str or word not in self.options:
+                words = ", ".join(f'"{option}"' for option in self.options)
+                return Outcome(INCORRECT, f"Letter {letter} has {in_words(word)}, wanted one of {words}.")
+        wanted = self.reference()
+        right = [letter for letter in wanted if answer[letter] == wanted[letter]]
+        because = " ".join(f"{letter}: {self.reasons[letter]}" for letter in right)
+        if len(right) == len(wanted):
+            return Outcome(CORRECT, f"{self.praise} {because}")
+        return Outcome(INCORRECT, f"{len(right)} of {len(wanted)} are right. {because} Look again at the others.")
 
 
 def error_in_words(error: BaseException) -> str:

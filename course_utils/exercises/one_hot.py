@@ -33,21 +33,21 @@ from torch.nn import functional as F
 def one_hot_channels(class_labels, num_classes, height, width):
     rows = F.one_hot(class_labels, num_classes).float()  # (B, num_classes)
     return rows[:, :, None, None].expand(-1, -1, height, width)""",
-    praise="Nothing in it is learned: the label is handed over as it is, and the first convolution makes sense of it.",
+    praise="Nothing here is learned. The first convolution gets the label as it is, and learns what to do with it.",
     hints=(
-        "Start with a row for each label: a one in the place of its class, zeros elsewhere.",
-        "`torch.nn.functional.one_hot` makes such rows; look at what dtype they have, and at its second argument.",
-        "Then as in notebook 4: add two axes, and expand them to height and width.",
+        "Start with one row for each label: 1 in the place of its class, 0 elsewhere.",
+        "`torch.nn.functional.one_hot` makes such rows. Look at their dtype, and at the function's second argument.",
+        "Then continue as in notebook 2: add two axes, and expand them to height and width.",
     ),
     draw_arguments=draw_labels,
     mistakes=(
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels, n), h, w).long(),
-            "A convolution wants floats: `one_hot` makes whole numbers.",
+            "A convolution needs floats, but `one_hot` returns whole numbers.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels), h, w),
-            "The number of channels must not depend on which labels happen to be in the batch.",
+            "The number of channels must not depend on which labels are in the batch.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels, n), w, h),
@@ -55,15 +55,15 @@ def one_hot_channels(class_labels, num_classes, height, width):
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot((labels + 1) % n, n), h, w),
-            "The one stands a place too far: classes are counted from 0.",
+            "The 1 is in the channel of the next class: classes are counted from 0.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels, n + 1), h, w),
-            "There is a channel too many: labels 0 to num_classes - 1 need num_classes channels.",
+            "There is one channel too many: labels 0 to num_classes - 1 need num_classes channels.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels, n), h, w).transpose(0, 1),
-            "The axes are mixed up: the batch comes first, then the channels.",
+            "The axes are in the wrong order: the batch comes first, then the channels.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels[:1].expand(len(labels)), n), h, w),
@@ -71,15 +71,15 @@ def one_hot_channels(class_labels, num_classes, height, width):
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(F.one_hot(labels, n), 1, 1),
-            "They have no height and width yet: every pixel must be told.",
+            "There is no height and width yet: every pixel needs the label.",
         ),
         Mistake(
             lambda labels, n, h, w: F.one_hot(labels, n).float(),
-            "They have no height and width yet: every pixel must be told.",
+            "There is no height and width yet: every pixel needs the label.",
         ),
         Mistake(
             lambda labels, n, h, w: channels_of(labels[:, None] / n, h, w).expand(-1, n, -1, -1),
-            "That is the label as a number: it says that a 2 lies between a 1 and a 3.",
+            "That is the label as a number: it tells the network that a 2 lies between a 1 and a 3.",
         ),
     ),
 )
@@ -90,21 +90,21 @@ parameter_difference = NumberExercise(
 first_convolution = (10 - 4) * 32 * 3 * 3  # one-hot: ten channels for the class in place of four
 table = 10 * 4  # but no learned table
 parameter_difference = first_convolution - table""",
-    praise="And compared with an embedding of size 10 it saves exactly the table, which one-hot does not learn.",
+    praise="Compared with an embedding of size 10, one-hot saves exactly the table.",
     hints=(
-        "One side grows, the other disappears: which parts of the network are these?",
-        "The first convolution (32 filters of 3 x 3) reads more channels; the table of ten rows is gone.",
-        "Six more channels, each with 32 x 9 weights; less the ten rows of four numbers.",
+        "One part of the network grows, another part disappears. Which parts are they?",
+        "The first convolution (32 filters of 3 x 3) reads more channels. The table of ten rows disappears.",
+        "Six more channels, each with 32 x 9 weights; minus the ten rows of four numbers.",
     ),
     slips={
-        1728: "The convolution is right; what does the one-hot network do without?",
-        -1688: "The size is right; the sign is not: asked is how many *more* the one-hot network has.",
-        1768: "The table was added; the one-hot network does not have it.",
-        1788: "That compares sizes 10 and 4 of an embedding; one-hot has no table at all.",
-        -40: "That is the table; the first convolution changes, too.",
-        40: "That is the table; the first convolution changes, too.",
-        2840: "That counts the convolution as if all ten channels were new; four were there before.",
-        2880: "That counts the convolution as if all ten channels were new; four were there before.",
+        1728: "The convolution is right. Which part of the embedding network is missing in the one-hot network?",
+        -1688: "The size is right, but the sign is wrong: the question is how many *more* the one-hot network has.",
+        1768: "You added the table, but the one-hot network does not have it.",
+        1788: "That compares sizes 10 and 4 of an embedding. A one-hot network has no table at all.",
+        -40: "That is the table only. The first convolution changes, too.",
+        40: "That is the table only. The first convolution changes, too.",
+        2840: "That counts the convolution as if all ten channels were new. The embedding had four channels before.",
+        2880: "That counts the convolution as if all ten channels were new. The embedding had four channels before.",
     },
 )
 
@@ -117,10 +117,10 @@ from torch import nn
 
 def identity_embedding(num_classes):
     return nn.Embedding.from_pretrained(torch.eye(num_classes), freeze=True)""",
-    praise="One-hot is an embedding of size num_classes whose table is fixed; only the training differs.",
+    praise="One-hot is an embedding of size num_classes. Its table is the identity, and it is not trained.",
     hints=(
-        "Which table has a row for each class, and in that row a one in the class's own place?",
-        "`torch.eye`; and the table must not be trained.",
+        "Which table has one row for each class, and in that row a 1 in the class's own place?",
+        "`torch.eye` makes that table. And the table must not be trained.",
         "`nn.Embedding.from_pretrained(table, freeze=...)`, or set `weight.requires_grad` yourself.",
     ),
     draw_arguments=lambda generator, trial: ((10, 2, 7, 3, 26, 4, 5, 12)[trial],),
@@ -129,10 +129,16 @@ def identity_embedding(num_classes):
             lambda n: nn.Embedding.from_pretrained(torch.eye(n), freeze=False),
             "The table is right, but training would change it.",
         ),
-        Mistake(lambda n: nn.Embedding.from_pretrained(torch.zeros(n, n)), "All rows are alike: which class is which?"),
-        Mistake(lambda n: nn.Embedding.from_pretrained(torch.ones(n, n)), "All rows are alike: which class is which?"),
-        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n).flip(0)), "The ones stand on the other diagonal."),
-        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n + 1)), "There is a class too many: count from 0."),
+        Mistake(
+            lambda n: nn.Embedding.from_pretrained(torch.zeros(n, n)),
+            "All rows are equal: the network cannot tell the classes apart.",
+        ),
+        Mistake(
+            lambda n: nn.Embedding.from_pretrained(torch.ones(n, n)),
+            "All rows are equal: the network cannot tell the classes apart.",
+        ),
+        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n).flip(0)), "The ones are on the other diagonal."),
+        Mistake(lambda n: nn.Embedding.from_pretrained(torch.eye(n + 1)), "There is one class too many: count from 0."),
     ),
     trials=8,
 )
