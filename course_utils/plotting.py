@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from itertools import cycle
+from itertools import accumulate, cycle
 
 import torch
 import torch.nn.functional as F
@@ -184,20 +184,41 @@ def short_names(names) -> list[str]:
     ]
 
 
-def loss_curve(losses: list[float], window: int = 100, title: str = "Loss") -> Figure:
-    """The loss of every step, and its running mean over the last `window` steps."""
-    values = torch.tensor(losses)
-    totals = torch.cat((torch.zeros(1), values.double().cumsum(0)))
-    ends = torch.arange(1, len(values) + 1)
-    starts = (ends - window).clamp(min=0)
-    means = (totals[ends] - totals[starts]) / (ends - starts)
+def loss_curve(losses: list[float], window: int = 100, title: str = "Loss", stages=()) -> Figure:
+    """The loss of every step, and its running mean over the last `window` steps.
+
+    Args:
+        losses: of each step.
+        window: steps.
+        title: above it.
+        stages: steps of each stage of the training; the mean begins anew with each.
+    """
     figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
-    axes.plot(ends, values, color=BLUE, alpha=0.3, linewidth=0.8, label="each step")
-    axes.plot(ends, means, color=BLUE, linewidth=2, label=f"mean of the last {window}")
+    axes.plot(range(1, len(losses) + 1), losses, color=BLUE, alpha=0.3, linewidth=0.8, label="each step")
+    lengths = [*stages, len(losses) - sum(stages)]
+    label = f"mean of the last {window}"
+    for first, part in zip([0, *accumulate(lengths)], torch.tensor(losses).split(lengths)):
+        if len(part):
+            axes.plot(
+                range(first + 1, first + len(part) + 1),
+                running_means(part, window),
+                color=BLUE,
+                linewidth=2,
+                label=label,
+            )
+            label = None
     axes.set(xlabel="training step", ylabel="mean squared error", yscale="log", title=title)
     axes.legend(frameon=False)
     return figure
+
+
+def running_means(values: torch.Tensor, window: int) -> torch.Tensor:
+    """The mean of each value and those before it, of `window` at most."""
+    totals = torch.cat((torch.zeros(1), values.double().cumsum(0)))
+    ends = torch.arange(1, len(values) + 1)
+    starts = (ends - window).clamp(min=0)
+    return (totals[ends] - totals[starts]) / (ends - starts)
 
 
 def timestep_losses(
@@ -222,8 +243,8 @@ def noise_levels(noise_scheduler) -> Figure:
     kept = noise_scheduler.alphas_cumprod
     figure = new_figure(5.5, 3.3)
     axes = figure.add_subplot()
-    axes.plot(kept.sqrt(), color=BLUE, label="share of the picture")
-    axes.plot((1 - kept).sqrt(), color=ORANGE, linestyle="--", label="share of the noise")
+    axes.plot(kept.sqrt(), color=BLUE, label="factor of the picture")
+    axes.plot((1 - kept).sqrt(), color=ORANGE, linestyle="--", label="factor of the noise")
     axes.set(xlabel="timestep t", ylabel="factor", title="What x_t is made of")
     axes.legend(frameon=False)
     return figure

@@ -28,7 +28,7 @@ def launched_processes(device=None) -> "OneProcess | SeveralProcesses":
     Raises:
         ValueError: if they cannot share a training.
     """
-    if get_int_from_env(PROCESS_COUNTS, 1) > 1:
+    if several_were_launched():
         return SeveralProcesses(device)
     # accelerate launch sets both for several processes, and a launcher that starts them sets their count as well.
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
@@ -38,6 +38,11 @@ def launched_processes(device=None) -> "OneProcess | SeveralProcesses":
             stacklevel=2,
         )
     return OneProcess(device)
+
+
+def several_were_launched() -> bool:
+    """Whether a launcher started this process together with others."""
+    return get_int_from_env(PROCESS_COUNTS, 1) > 1
 
 
 def usable_device(device=None) -> torch.device:

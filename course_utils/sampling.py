@@ -107,11 +107,16 @@ def sample(
     return drawn.clone()
 
 
-def denoise(model, noise_scheduler, labels, scales, generator=None, batch_size: int = LARGEST_BATCH):
-    """Yield the pictures after each step, guided by its scale: (N, 1, 28, 28) from noise to ink."""
+def denoise(model, noise_scheduler, labels, scales, generator=None, batch_size: int = LARGEST_BATCH, side=None):
+    """Yield the pictures after each step, guided by its scale: (N, 1, 28, 28) from noise to ink.
+
+    Args:
+        side: of the pictures, in pixels; default: the network's `sample_size`.
+        model, noise_scheduler, labels, scales, generator, batch_size: as in `sample`, with a guidance scale for each step.
+    """
     solver = make_solver(noise_scheduler, len(scales))
-    labels = labels.to(model.device)
-    shape = (len(labels), 1, model.config.sample_size, model.config.sample_size)
+    labels, side = labels.to(model.device), side or model.config.sample_size
+    shape = (len(labels), 1, side, side)
     x = randn_tensor(shape, generator, model.device, torch.float32) * solver.init_noise_sigma
     options = step_options(solver, generator)
     for t, scale in zip(solver.timesteps, scales, strict=True):

@@ -3,10 +3,11 @@
 import copy
 import math
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from tqdm import tqdm
 from course_utils.data import check_image_dataset, scale_to_model
 from course_utils.model import check_class_labels
 from course_utils.muon import Muon, inner_matrices
-from course_utils.processes import OneProcess, interrupt_deferred, launched_processes
+from course_utils.processes import OneProcess, interrupt_deferred, launched_processes, several_were_launched
+from course_utils.sampling import SCHEDULERS
 from course_utils.storage.checkpoints import CheckpointFolder, check_shapes, checksum, load_optimizer
 from course_utils.validation import (
     check_choice,
@@ -35,6 +37,7 @@ LR_SCHEDULES = ("constant", "one_cycle")
 LARGEST_COUNT = 10**9
 SEEDS = (-(2**63), 2**64 - 1)  # what a torch.Generator takes
 RUNNING_MEAN_STEPS = 100
+PREVIEW_STEPS, PREVIEW_GUIDANCE = 6, 2.0  # how a training's pictures are drawn, where it can be guided
 MUON_OVER_ADAMW = 10  # of the learning rates: a step of Muon's moves a number by less
 CHECKPOINT_SECONDS = 120  # what a killed training loses at most
 REMEDY = "use the same to go on, or another checkpoint folder to start anew."
@@ -161,7 +164,7 @@ class TrainingRun:
         seconds: wall-clock time spent in training steps.
         images_seen: images that went through the network, repeats counted.
         config: the `TrainingConfig` it was trained with.
-        interrupted: True where Ctrl-C stopped it before its last step.
+        interrupted: True where Ctrl-C, or Stop, ended it before its last step.
         processes: how many processes shared each batch.
     """
 
@@ -193,8 +196,8 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
     Started as several processes (`torchrun --nproc_per_node 2 ...`), each takes its part of every batch, and all get
     the same result.
 
-    Ctrl-C, or Jupyter's stop button, ends the training after the current step: what was learned is returned. A second
-    Ctrl-C stops at once.
+    Ctrl-C, or Jupyter's stop button, ends the training after the current step, as Stop does in the panel: what was
+    learned is returned. A second Ctrl-C stops at once.
 
     Args:
         model: a `ClassConditionedUnet`; it is trained in place.
@@ -202,7 +205,9 @@ def train(model, dataset, noise_scheduler, config=None, device=None, progress=Tr
         noise_scheduler: a `DDPMScheduler`; its `prediction_type` says what the network learns to predict.
         config: a `TrainingConfig`; default: the example's recipe.
         device: "cuda", "mps", "cpu" or a torch.device; default: the best there is.
-        progress: show a tqdm bar with the running loss and the time that remains.
+        progress: show the running loss and the time that remains: in Jupyter in a `TrainingPanel`, with pictures and a
+            Stop button, elsewhere in a tqdm bar. False shows nothing. A function that takes a `Trainer` and yields its
+            steps shows what it likes; where it ends, so does the training.
         checkpoint_dir: folder for a checkpoint every two minutes and at the end; if it holds one, training goes on
             from there, exactly as if it had never stopped.
 
@@ -245,20 +250,61 @@ def run_trainer(
         state = processes.from_main(lambda: checkpoints.newest() if checkpoints else None)
         if state is not None:
             trainer.load_state_dict(state)
-        run_steps(trainer, checkpoints, interrupt, progress and processes.is_main)
+        with shown(processes.is_main and progress) as show:
+            run_steps(trainer, checkpoints, interrupt, show)
         trainer.check_weights()
     return trainer.finish()
 
 
-def run_steps(trainer: "Trainer", checkpoints: CheckpointFolder | None, interrupt, progress: bool):
-    """Take the steps that remain, or those until Ctrl-C, with a checkpoint at intervals and after the last one."""
-    saver, steps = Saver(checkpoints, trainer), iter(trainer)
-    with tqdm(initial=trainer.step, total=trainer.total_steps, disable=not progress, desc="training") as bar:
-        while not trainer.processes.any(interrupt.requested) and next(steps, None) is not None:
-            bar.set_postfix_str(f"loss {running_mean(trainer.losses):.4f}", refresh=False)
+@contextmanager
+def shown(progress, shares=(1.0,)):
+    """Within, what `progress` stands for: a function that takes a `Trainer`, and yields its steps and shows them.
+
+    Args:
+        progress: as in `train`.
+        shares: of the whole training's time that its stages take, about.
+    """
+    if not progress:
+        yield iter
+    elif callable(progress):
+        yield progress
+    elif not has_page():
+        yield with_bar
+    else:
+        from course_utils.watching import TrainingPanel  # nobody else need wait for widgets to be imported
+
+        with TrainingPanel(shares).on_the_page() as panel:
+            yield panel.watch
+
+
+def has_page() -> bool:
+    """Whether this is the kernel of a notebook, or the like; of several processes none shows a panel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None and not several_were_launched()
+
+
+def with_bar(trainer: "Trainer") -> Iterator["TrainingStep"]:
+    """Yield the steps that remain, and show a bar with the running loss and the time that is left."""
+    with tqdm(initial=trainer.step, total=trainer.total_steps, desc="training") as bar:
+        for step in trainer:
+            bar.set_postfix_str(f"loss {trainer.recent_loss():.4f}", refresh=False)
             bar.update()
+            yield step
+
+
+def run_steps(trainer: "Trainer", checkpoints: CheckpointFolder | None, interrupt, show):
+    """Take the steps that remain, or those until Ctrl-C, with a checkpoint at intervals and after the last one.
+
+    Args:
+        trainer, checkpoints: whose steps, and where to save them, if anywhere.
+        interrupt: of `interrupt_deferred`.
+        show: takes the trainer and yields its steps; where it ends, no more are taken.
+    """
+    saver = Saver(checkpoints, trainer)
+    with closing(show(trainer)) as steps:
+        while not trainer.processes.any(interrupt.requested) and next(steps, None) is not None:
             saver.save_at_intervals()
-    trainer.processes.from_main(saver.save)  # one that ended earlier would make its launcher end the others
+        trainer.processes.from_main(saver.save)  # one that ended earlier would make its launcher end the others
     if trainer.step < trainer.total_steps and trainer.processes.is_main:
         print(f"Training stopped after {trainer.step} of {trainer.total_steps} steps; {saver.how_to_go_on()}")
 
@@ -497,6 +543,17 @@ class Trainer:
         images = self.dataset.images.index_select(0, batch)  # ten times as fast as images[batch]
         device = self.processes.device  # asking the model walks through all its modules
         return scale_to_model(images.to(device)).to(self.dtype), self.dataset.labels[batch].to(device, torch.int64)
+
+    def recent_loss(self) -> float:
+        """Mean of the last 100 losses, or of as many as there are."""
+        return running_mean(self.losses)
+
+    def sampling(self):
+        """How to draw from what was learned so far, quickly: a noise scheduler, and the guidance scale of each step."""
+        kind, options = SCHEDULERS["dpmsolver++"]
+        scale = PREVIEW_GUIDANCE if self.config.label_dropout else 1.0
+        with torch.device("cpu"):  # where the solvers compute, whatever the default device
+            return kind.from_config(self.noise_scheduler.config, **options), [scale] * PREVIEW_STEPS
 
     def drop_labels(self, labels):
         """Replace a share of the labels by "no class"."""

@@ -149,6 +149,10 @@ class AdversarialTrainer(Trainer):
         *_, pictures = denoise(self.network, self.sampler, labels, [1.0] * steps, generators)
         return pictures
 
+    def sampling(self):
+        """As the pictures will be drawn: in very few steps, without guidance."""
+        return self.sampler, [1.0] * self.config.num_inference_steps
+
     def discriminator_step(self, real, drawn, labels) -> float:
         """Move the discriminator one step; returns the part of its loss that compares drawn pictures with real ones."""
         penalised = self.step % PENALTY_EVERY == 0

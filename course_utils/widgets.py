@@ -102,7 +102,9 @@ class ClassPicker(LivePanel):
 
     Args:
         pipe: a `ClassConditionedPipeline`.
-        class_names: one name a label; default: the pipeline's.
+        class_names: one name per label; default: the pipeline's.
+        sample: a sampling loop of your own in place of the pipeline's, as `course_utils.minimal.sample`: called with network,
+            labels, steps, guidance, generator and prediction type, it yields (1, 1, 28, 28) in [-1, 1] after each step.
 
     Attributes:
         slider: the class; its `value` is the label, an int.
@@ -115,9 +117,11 @@ class ClassPicker(LivePanel):
         seed: of the noise, an int; set it and call `draw()` to see a picture again.
     """
 
-    def __init__(self, pipe, class_names=None):
+    def __init__(self, pipe, class_names=None, sample=None):
         self.names = names_of(pipe, class_names)
-        self.pipe = pipe.with_unet(copy.deepcopy(pipe.unet))
+        self.pipe, self.sample = pipe.with_unet(copy.deepcopy(pipe.unet)), sample
+        if sample is not None:
+            self.pipe.to("cpu")  # where learners' tensors are
         self.kind = "digit" if self.names == list("0123456789") else "class"
         self.seed = secrets.randbelow(10_000)
         self.make_controls()
@@ -176,13 +180,22 @@ class ClassPicker(LivePanel):
         try:
             start = time.perf_counter()
             generator = torch.Generator().manual_seed(seed)
-            pictures = self.pipe([label], steps, guidance, generator, output_type="pt").images
+            pictures = self.drawn(label, steps, guidance, generator)
             milliseconds = 1000 * (time.perf_counter() - start)
             self.image.value = png_bytes(pictures)
             self.status.value = f"{self.kind} {self.names[label]}, drawn in {milliseconds:.0f} ms (seed {seed})"
         except Exception as error:
             self.status.value = f"Could not draw {self.kind} {self.names[label]}: {error}"
             raise
+
+    def drawn(self, label: int, steps: int, guidance: float, generator: torch.Generator) -> torch.Tensor:
+        """One picture of a class, (1, 1, 28, 28) in [0, 1]."""
+        if self.sample is None:
+            return self.pipe([label], steps, guidance, generator, output_type="pt").images
+        prediction_type = self.pipe.scheduler.config.prediction_type
+        with torch.no_grad():
+            *_, x = self.sample(self.pipe.unet, torch.tensor([label]), steps, guidance, generator, prediction_type)
+        return x.clamp(-1, 1) / 2 + 0.5
 
     def follow_menu(self, change):
         """Move the slider to the class that was chosen in the menu, unless it was the menu that followed the slider."""

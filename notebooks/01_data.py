@@ -11,13 +11,16 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/01_data.ipynb)
 #
-# A diffusion model learns to take noise away, a little at a time, until a picture is left. Before it can learn that, it
-# needs pictures, and a way to spoil them. This notebook has both.
+# A diffusion model learns to remove noise from a picture, a little at a time. To learn that, it needs pictures, and it needs
+# the same pictures with noise. This notebook makes both, and you write the code that adds the noise.
 #
-# **You will learn** what MNIST holds and how this course stores it, why pixels are scaled to the range from -1 to 1, and
-# how noise takes over a picture step by step.
+# **You will learn** what the MNIST data set holds, why pixels are scaled to the range from -1 to 1, and how a *noise
+# schedule* says how much noise a picture has at each timestep.
 #
-# **You need** some Python; nothing about diffusion. **Time**: ten minutes to read, a few seconds to run on a laptop.
+# **You need** Python and a little PyTorch: you know what a tensor is. You need to know nothing about diffusion. **Time**:
+# 30 minutes with the two exercises; the cells run in a few seconds.
+#
+# Each notebook begins with this cell. It finds the course, and on Colab it installs the course.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -32,30 +35,36 @@ dataset = load_dataset("mnist")
 dataset_grid(dataset, rows=4)
 
 # %% [markdown]
-# Those are handwritten digits, a column for each class. The first run downloads them (about 12 MB) and compares every
-# file with its known checksum; later runs read them from disk. Without a network you get a small stand-in that the
-# course's own model drew, and the titles of the figures say so (that is what `dataset.note` is for; otherwise it is
-# empty).
+# These are handwritten digits, one column per class. The first run downloads them (about 12 MB), checks every file, and keeps
+# them on disk. Without an internet connection you get a small sample that the course's own model has drawn, and the titles of
+# the figures say so (`dataset.note` is that remark; it is empty for the real data).
 #
-# ## What is in it
+# ## One batch
 #
-# `dataset[i]` is one image and its label, as PyTorch expects of a data set.
-
-# %%
-image, label = dataset[0]
-print(f"{len(dataset):,} images; the first is {tuple(image.shape)} {image.dtype}, from {image.min():g} to {image.max():g}, label {label}")
-
-# %% [markdown]
-# One channel, 28 rows, 28 columns. Here is a part of that image as the numbers it is made of: 0 is paper, 1 is full ink.
+# `dataset[i]` is one image and its label, as PyTorch expects of a data set. A `DataLoader` joins eight of them to a batch:
 
 # %%
 import torch
+from torch.utils.data import DataLoader
 
-torch.set_printoptions(precision=1, sci_mode=False, linewidth=160)
-image[0, 6:16, 8:22]
+from course_utils.plotting import image_grid
+
+train_dataloader = DataLoader(dataset, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(0))
+x, y = next(iter(train_dataloader))
+print("Input shape:", x.shape)
+print("Labels:", y)
+image_grid(x, 8)
 
 # %% [markdown]
-# How many images has each class? Close to a tenth each: no digit is rare, so the model will get to know them all.
+# The shape is (batch, channels, height, width): eight images with one channel of 28 x 28 pixels. Here is a part of the first
+# image as numbers. 0 is paper, 1 is ink. The figures of this course draw ink black and paper white.
+
+# %%
+torch.set_printoptions(precision=1, sci_mode=False, linewidth=160)
+x[0, 0, 6:16, 8:22]
+
+# %% [markdown]
+# How many images does each class have? About a tenth each. No digit is rare.
 
 # %%
 from course_utils.display import table
@@ -64,12 +73,11 @@ counts = torch.bincount(dataset.labels).tolist()
 table([{"digit": name, "images": count} for name, count in zip(dataset.class_names, counts)])
 
 # %% [markdown]
-# ### All in one tensor
-#
-# `dataset.images` holds every pixel as one byte. The notebook that this course follows ([class-conditioned
+# `dataset.images` holds all images as one tensor of bytes, and `dataset.labels` holds all labels. The training loops of this
+# course take their batches from these two tensors. (The [class-conditioned
 # example](https://github.com/huggingface/diffusion-models-class/blob/main/unit2/02_class_conditioned_diffusion_model_example.ipynb)
-# of the Hugging Face diffusion models class) lets a `DataLoader` decode one image at a time. A whole batch picked out of
-# one tensor comes out the same, and leaves the processor to the network.
+# of the Hugging Face diffusion models class, which this course follows and calls *the example*, uses a `DataLoader`. On a CPU
+# this makes hardly any difference: almost all the time goes into the network.)
 
 # %%
 print(f"{tuple(dataset.images.shape)} {dataset.images.dtype}: {dataset.images.numel() / 1e6:.0f} MB")
@@ -77,8 +85,7 @@ print(f"{tuple(dataset.images.shape)} {dataset.images.dtype}: {dataset.images.nu
 # %% [markdown]
 # ## From bytes to the range -1 to 1
 #
-# The noise we are about to add is centred on zero: as often negative as positive. Pictures should be centred there
-# as well. So the network never sees bytes, nor 0 to 1, but -1 (paper) to 1 (ink):
+# The network does not see bytes. It sees numbers from -1 (paper) to 1 (ink):
 
 # %%
 from course_utils.data import scale_to_model
@@ -89,46 +96,180 @@ show_source(scale_to_model)
 # %%
 chosen = torch.stack([torch.nonzero(dataset.labels == digit)[0, 0] for digit in range(10)])
 digits = scale_to_model(dataset.images[chosen])  # (10, 1, 28, 28)
-print(f"{tuple(digits.shape)} from {digits.min():g} to {digits.max():g}")
+many = scale_to_model(dataset.images[:5000])
+print(f"from {digits.min():g} to {digits.max():g}; mean {many.mean():.2f}, mean of the squares {many.square().mean():.2f}")
 
 # %% [markdown]
-# ## Noise takes over
+# Why this range? The noise that we add has a mean square of 1. In this range the pictures have nearly the same, so picture
+# and noise are equally strong. (The *range* has its middle at 0. The mean of the pixels is far below 0, because most of a
+# picture is paper.)
 #
-# A *noise scheduler* says how much noise a picture has at each *timestep* $t$. At $t$ the picture $x_0$ has become
+# ## How much noise?
+#
+# A *noise scheduler* says how much noise a picture has at each *timestep* $t$, from 0 to 999. The picture $x_0$ becomes
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon,\qquad \epsilon \sim \mathcal{N}(0, 1)$$
 #
-# a share of the picture plus a share of noise $\epsilon$. We use the scheduler of the example: 1000 timesteps, with the
-# cosine schedule, which diffusers calls `squaredcos_cap_v2`.
+# Here $\epsilon$ is the noise: one random number per pixel. $\bar\alpha_t$ (say "alpha bar") is a number between 0 and 1. The
+# factor of the picture is $\sqrt{\bar\alpha_t}$, and the factor of the noise is $\sqrt{1 - \bar\alpha_t}$. We use the
+# scheduler of the example:
 
 # %%
-from course_utils.plotting import noise_levels
-from course_utils.sampling import make_scheduler
+import math  # for your answers below
 
-noise_scheduler = make_scheduler("ddpm")
+from diffusers import DDPMScheduler
+
+from course_utils.plotting import noise_levels
+
+noise_scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
 noise_levels(noise_scheduler)
 
+
 # %% [markdown]
-# The squares of the two shares add up to one, so the whole keeps its strength: at $t = 0$ it is all picture, at
-# $t = 999$ all noise. In pictures:
+# The *squares* of the two factors add up to 1, so $x_t$ is as strong as $x_0$ at every timestep. At $t = 0$ it is nearly all
+# picture, at $t = 999$ nearly all noise. Where do these curves come from? You write them now.
+#
+# ## Exercise 1: the cosine schedule
+#
+# *Difficulty*: ● ● ○. *Minutes*: 10. *You learn*: what is behind the name `squaredcos_cap_v2`.
+#
+# The schedule begins with a curve that falls from 1 to 0:
+#
+# $$f(\tau) = \cos^2\!\left(\frac{\tau + 0.008}{1.008} \cdot \frac{\pi}{2}\right),\qquad 0 \le \tau \le 1$$
+#
+# With $T$ timesteps, each timestep $t = 0, \dots, T - 1$ replaces a share $\beta_t$ of the picture by noise, at most 0.999:
+#
+# $$\beta_t = \min\!\left(1 - \frac{f\big((t+1)/T\big)}{f\big(t/T\big)},\; 0.999\right),\qquad
+# \alpha_t = 1 - \beta_t,\qquad \bar\alpha_t = \alpha_0 \cdot \alpha_1 \cdots \alpha_t$$
+#
+# Write a function that returns $\bar\alpha$ for all timesteps: a float32 tensor of shape $(T,)$. `math.cos`, `math.pi` and
+# `torch.cumprod` are useful.
+#
+# *Expected output*: `cosine_alphas_cumprod(4)` is `tensor([0.8, 0.5, 0.1, 0.0])`, rounded.
+
+# %% tags=["exercise-cosine_alphas_cumprod"]
+def cosine_alphas_cumprod(num_train_timesteps):
+    return ...  # your answer in place of the dots
+
+
+# %%
+from course_utils import exercises
+
+exercises.cosine_alphas_cumprod.check(cosine_alphas_cumprod)
+
+
+# %% [markdown]
+# Stuck? `exercises.cosine_alphas_cumprod.hint()`, and at last `exercises.cosine_alphas_cumprod.solution()`.
+#
+# <details><summary>Help: I see "Those are the betas", "Those are the alphas", "That is a sum" or "That multiplies the betas"</summary>
+#
+# There are three steps: the betas, then $1 - \beta$, then the product of these from the first timestep up to $t$.
+# `tensor.cumprod(0)` computes all these products at once.
+# </details>
+#
+# <details><summary>Help: I see "is not limited to 0.999" or "That is f itself"</summary>
+#
+# Without the limit the products are nearly $f((t+1)/T)$, and the last one is exactly 0. With `min(..., 0.999)` a very small part
+# of the picture is left.
+# </details>
+#
+# <details><summary>Help: I see "The square of the cosine is missing", "0.008 is missing", "the square roots" or "must follow"</summary>
+#
+# Compare with the formula of $f$. Return $\bar\alpha$ itself, not the factor $\sqrt{\bar\alpha}$. And $T$ is the argument of the
+# function, not always 1000.
+# </details>
+#
+# ## Exercise 2: add the noise
+#
+# *Difficulty*: ● ○ ○. *Minutes*: 5. *You learn*: how a batch of pictures gets a timestep for each picture.
+#
+# `images` and `noise` have shape (B, 1, H, W). `timesteps` has shape (B,): one timestep per picture. `alphas_cumprod` holds
+# $\bar\alpha$ for all timesteps. Return $x_t$, of shape (B, 1, H, W).
+#
+# *Expected output*: your function draws the figure after the check. Its left column shows digits, its right column only noise.
+
+# %% tags=["exercise-add_noise"]
+def add_noise(images, noise, timesteps, alphas_cumprod):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.add_noise.check(add_noise)
+
+# %% [markdown]
+# Stuck? `exercises.add_noise.hint()`, and at last `exercises.add_noise.solution()`.
+#
+# <details><summary>Help: I see "The size of tensor a must match the size of tensor b"</summary>
+#
+# `alphas_cumprod[timesteps]` has shape (B,). PyTorch compares shapes from the right, so it tries to multiply along the width. Give
+# the factor four axes: (B, 1, 1, 1).
+# </details>
+#
+# <details><summary>Help: I see "square roots are missing", "The factors are swapped", "The *squares* of the two factors"</summary>
+#
+# The picture's factor is $\sqrt{\bar\alpha_t}$. The noise's factor is $\sqrt{1 - \bar\alpha_t}$, which is not $1 - \sqrt{\bar\alpha_t}$.
+# </details>
+#
+# <details><summary>Help: I see "first picture's timestep", "keeps its full strength", "The noise is missing" or "not subtracted"</summary>
+#
+# Each picture has a timestep of its own. Both parts have a factor, and they are added.
+# </details>
+#
+# ## Noise takes over
+#
+# Now your two functions are used: the same digit at ten timesteps, always with the same noise.
 
 # %%
 from course_utils.plotting import denoising_strip
 
+cosine_alphas_cumprod = exercises.cosine_alphas_cumprod.right_or_reference(cosine_alphas_cumprod)
+add_noise = exercises.add_noise.right_or_reference(add_noise)
+
+alphas_cumprod = cosine_alphas_cumprod(1000)
+print("as in diffusers:", torch.equal(alphas_cumprod, noise_scheduler.alphas_cumprod))
 timesteps = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 800, 999])
 noise = torch.randn((10, 1, 28, 28), generator=torch.Generator().manual_seed(0))
 rows = [digits[[digit] * 10] for digit in (3, 5, 8)]  # the same digit ten times, (10, 1, 28, 28)
-spoilt = torch.stack([noise_scheduler.add_noise(row, noise[:1].expand_as(row), timesteps) for row in rows], dim=1)
-denoising_strip(spoilt, timesteps.tolist(), row_names=["3", "5", "8"], title=f"Timestep t{dataset.note}")
+noisy = torch.stack([add_noise(row, noise[:1].expand_as(row), timesteps, alphas_cumprod) for row in rows], dim=1)
+denoising_strip(noisy, timesteps.tolist(), row_names=["3", "5", "8"], title=f"Timestep t{dataset.note}")
+
 
 # %% [markdown]
-# Look for the timestep at which you can no longer tell the 3 from the 5 and the 8. Up to there, the network can see
-# which digit it is working on. Beyond it, the picture alone does not say, and that is where a *label* helps most.
-# The next notebooks give the network that label.
+# (A picture can show only values from -1 to 1. Values outside are cut off in the figures, not in the computation.)
+#
+# **At which timestep can you no longer tell the 3 from the 5 and the 8?** Decide, then run the next cell. It lets the
+# computer try. For a noisy digit it compares with 6,000 training images of these three digits: how probable is it that
+# one of them, with noise, gave this picture? This is the best that one can do with these images.
+
+# %%
+def told_apart(t, train_images=6000, test_images=300):
+    """The share of unseen noisy 3s, 5s and 8s whose class the best rule finds from the training images."""
+    ours = torch.nonzero(torch.isin(dataset.labels, torch.tensor([3, 5, 8])))[:, 0]
+    known, unseen = ours[:train_images], ours[train_images : train_images + test_images]
+    x0, labels = scale_to_model(dataset.images[known]).flatten(1), dataset.labels[known]
+    images = scale_to_model(dataset.images[unseen])
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(t))
+    x = add_noise(images, noise, torch.full((len(images),), t), alphas_cumprod).flatten(1)
+    fit = -torch.cdist(x, alphas_cumprod[t].sqrt() * x0).square() / (2 * (1 - alphas_cumprod[t]))
+    evidence = torch.stack([fit[:, labels == digit].logsumexp(1) for digit in (3, 5, 8)], dim=1)
+    return (torch.tensor([3, 5, 8])[evidence.argmax(1)] == dataset.labels[unseen]).float().mean().item()
+
+
+if len(dataset) > 20_000:  # the sample is too small for this
+    rows = [{"t": t, "right": f"{told_apart(t):.0%}"} for t in (500, 700, 800, 850, 900, 950)]
+else:
+    rows = [{"t": "-", "right": "this needs the real data"}]
+table(rows)
+
+# %% [markdown]
+# By chance it would be right in about 33 %. The eye gives up long before the computer does. But at the noisiest timesteps
+# hardly anything in the picture says which digit it was. Sampling begins exactly there. So there a *label* helps most, and the next
+# notebook gives the network that label.
 #
 # ### Drag it yourself
 #
-# Move the slider (or click it and use the arrow keys): the same ten digits, the same noise, more or less of it.
+# Move the slider, or click it and use the arrow keys: ten digits, always the same noise, more or less of it. (Where no kernel
+# runs, for example on GitHub, you see no slider. The figure above shows the same for three digits.)
 
 # %%
 from course_utils.widgets import NoiseSlider
@@ -136,38 +277,40 @@ from course_utils.widgets import NoiseSlider
 NoiseSlider(dataset.images[chosen], noise_scheduler)
 
 # %% [markdown]
-# ## What the network will have to learn
+# ## What the network has to learn
 #
-# Training takes a digit, a random timestep and random noise, makes $x_t$, and asks the network *which noise was that?*
-# Whoever can tell the noise can take it away. This is one training pair for each of ten digits:
+# A training step takes a digit, a random timestep and random noise, and makes $x_t$. Then it asks the network: *which noise was
+# added?* If you know which noise was added, you can subtract it. Ten training pairs:
 
 # %%
-from course_utils.plotting import image_grid
-
 t = torch.randint(0, noise_scheduler.config.num_train_timesteps, (10,), generator=torch.Generator().manual_seed(1))
-noisy = noise_scheduler.add_noise(digits, noise, t)
-pairs = torch.cat((digits, noisy, noise)).clamp(-1, 1) / 2 + 0.5
-image_grid(pairs, 10, [f"t={step}" for step in t.tolist()], ["digit", "network sees", "should answer"], title=dataset.note)
+pairs = torch.cat((digits, add_noise(digits, noise, t, alphas_cumprod), noise)).clamp(-1, 1) / 2 + 0.5
+image_grid(pairs, 10, [f"t={step}" for step in t.tolist()], ["digit", "input", "target"], title=f"Ten training pairs{dataset.note}")
 
 # %% [markdown]
-# **A departure from the example.** It draws timesteps with `torch.randint(0, 999, ...)`. The upper end is exclusive, so
-# it never trains on $t = 999$, and yet sampling starts exactly there. Above, and in this course's training loop, the
-# range comes from the scheduler: 0 to 999, both included.
+# **A difference from the example.** The example draws timesteps with `torch.randint(0, 999, ...)`. The upper end is exclusive,
+# so it never trains with $t = 999$, but sampling starts there. In this course the range is 0 to 999, both included.
 #
 # ## The other data set
 #
-# MNIST is easy. FashionMNIST has the same format, and is not: ten kinds of clothes, with more shades of grey. The same
-# functions load and show it.
+# FashionMNIST has the same format and is more difficult: ten kinds of clothes, with more shades of grey. The same functions load
+# and show it. Notebook 6 uses it.
 
 # %%
 fashion = load_dataset("fashion_mnist")
 dataset_grid(fashion, rows=4)
 
 # %% [markdown]
+# How did you solve the exercises?
+
+# %%
+exercises.summary(1)
+
+# %% [markdown]
 # ## In three lines
 #
-# - The data are 60,000 pictures of 28 x 28 bytes with a label each; the network sees them scaled to -1 ... 1.
-# - The noise scheduler mixes picture and noise; at $t = 0$ all is picture, at $t = 999$ all is noise.
-# - The network is trained to tell the noise from the mixture, at every timestep.
+# - The data are 60,000 pictures of 28 x 28 pixels, each with a label. The network sees them scaled to -1 ... 1.
+# - The schedule gives picture and noise a factor at each timestep: at $t = 0$ nearly all is picture, at $t = 999$ nearly all noise.
+# - The network learns to predict the noise that is in $x_t$, at every timestep.
 #
 # Next: [2. A network that is told what to draw](02_conditioned_unet.ipynb)

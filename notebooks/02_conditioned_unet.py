@@ -11,14 +11,14 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/02_conditioned_unet.ipynb)
 #
-# A plain diffusion model draws *some* digit. To get the digit we want, the network must be told. This notebook opens the
-# network of the Hugging Face class-conditioned example and follows a label through it.
+# A diffusion model without labels draws *some* digit. To get the digit that we want, we must tell the network. In this notebook
+# you build the network of the Hugging Face class-conditioned example, and you follow a label through it.
 #
-# **You will learn** how a label becomes extra input channels, which shape every tensor has, how to prove that the label
-# matters, and where in the network it can, and cannot, be heard.
+# **You will learn** how a label becomes extra input channels, what a UNet is made of, which shape every tensor has, and how to
+# prove that the label changes the output.
 #
-# **You need** [notebook 1](01_data.ipynb), and an idea of what a convolution is. **Time**: fifteen minutes to read, under
-# a minute to run on a laptop.
+# **You need** [notebook 1](01_data.ipynb), and you know what a convolution is. **Time**: 45 minutes with the three exercises;
+# the cells run in less than a minute on a laptop.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -36,217 +36,342 @@ pictures = pipe(list(range(10)), generator=torch.Generator().manual_seed(2), out
 image_grid(pictures, 10, pipe.class_names, title="Asked for 0 to 9, drawn from noise")
 
 # %% [markdown]
-# Those digits did not exist before you ran the cell. The network that drew them has the same architecture as the
-# example's; it was trained by this course and comes with it. How does it know which digit to draw?
+# These digits did not exist before the cell ran. The network that drew them has the architecture of the example. This course
+# has trained it, and its weights come with the course. How does it know which digit to draw?
 #
 # ## From a label to channels
 #
-# Start with a new, untrained network, and look at how it treats a label.
+# `nn.Embedding(10, 4)` is a table: ten rows, one per class, of four numbers each. The numbers are random at first, and they are
+# learned together with all other weights. Two labels select two rows:
 
 # %%
-from course_utils.model import ClassConditionedUnet
+from torch import nn
 
 torch.manual_seed(0)
-model = ClassConditionedUnet()
-print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters")
-model.class_emb
-
-# %% [markdown]
-# An `Embedding(10, 4)` is a table: ten rows, one for each class, of four numbers each. They start at random and are
-# learned with everything else. Two labels pick two rows:
-
-# %%
+class_emb = nn.Embedding(10, 4)
 labels = torch.tensor([3, 7])
-model.class_emb(labels)
+class_emb(labels)
 
 # %% [markdown]
-# A UNet wants pictures, not rows of four numbers. So each number is spread over a whole 28 x 28 channel:
+# A UNet works on pictures, not on rows of four numbers. So each number fills a whole channel of 28 x 28 pixels. This is what the
+# network is told about a 3:
 
 # %%
 from course_utils.plotting import class_channels
 
-channels = model.class_channels(labels, height=28, width=28).detach()
-print(f"{tuple(channels.shape)} = (batch, class_emb_size, height, width)")
-class_channels(channels[0], title="What the network is told about a 3")
+flat = torch.ones(4, 28, 28) * class_emb(torch.tensor(3)).detach().view(4, 1, 1)
+class_channels(flat, title="The four channels of a 3")
 
-# %%
-class_channels(channels[1], title="What the network is told about a 7")
 
 # %% [markdown]
-# Four flat channels, other shades for another digit. They are stacked on the noisy picture, and the UNet gets five
-# channels instead of one. That is all there is to it, and the source says so:
-
-# %%
-from course_utils.display import show_source
-
-show_source(ClassConditionedUnet.forward)
-
-# %%
-show_source(ClassConditionedUnet.class_channels)
-
-# %% [markdown]
-# (The other ways in, `"one_hot"` and `"time"`, get their turn in notebooks 5 and 7. Where the example writes
-# `bs, ch, w, h = x.shape` it swaps width and height, which does no harm on a square picture.)
+# Another digit gives four other numbers. The network sees the noisy picture and these channels, one on top of the other.
 #
+# ## Exercise 1: how many channels?
+#
+# *Difficulty*: ● ○ ○. *Minutes*: 3. *You learn*: which part of the network depends on the embedding's size.
+#
+# Write a function that returns the number of channels that go into the UNet when a class has `class_emb_size` numbers.
+#
+# *Expected output*: `input_channels(10)` is 11.
+
+# %% tags=["exercise-input_channels"]
+def input_channels(class_emb_size):
+    return ...  # your answer in place of the dots
+
+
+# %%
+from course_utils import exercises
+
+exercises.input_channels.check(input_channels)
+
+
+# %% [markdown]
+# Stuck? `exercises.input_channels.hint()`, and at last `exercises.input_channels.solution()`.
+#
+# <details><summary>Help: I see "The noisy picture itself", "Our pictures are grey", "the example's size only" or "number of classes does not enter"</summary>
+#
+# The class's channels come *beside* the picture. They do not replace it. A grey picture has one channel. Each picture is told about
+# one class, whatever the number of classes. And the answer must change with `class_emb_size`.
+# </details>
+#
+# ## Exercise 2: put the class beside the picture
+#
+# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: how to give a vector a height and a width. Everything that holds for a whole
+# picture can be told to a network in this way.
+#
+# `pictures` is a float tensor (B, 1, H, W). `vectors` is a float tensor (B, C), with one vector per picture. Return the input of
+# the UNet, (B, 1 + C, H, W): first the picture, then C channels, each filled with one of the numbers.
+#
+# *Expected output*: the cell after the check uses your function, and prints `the same: True`.
+
+# %% tags=["exercise-concatenate"]
+def concatenate(pictures, vectors):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.concatenation.check(concatenate)
+
+# %% [markdown]
+# Stuck? `exercises.concatenation.hint()`, and at last `exercises.concatenation.solution()`.
+#
+# <details><summary>Help: I see "Tensors must have same number of dimensions"</summary>
+#
+# `pictures` has four axes and `vectors` has two. `vectors[:, :, None, None]` has four.
+# </details>
+#
+# <details><summary>Help: I see "Sizes of tensors must match except in dimension"</summary>
+#
+# There are three possible reasons. The channels still have height and width 1: use `expand`. Or height and width are swapped: the
+# checker's pictures are not square. Or you join along another axis than that of the channels.
+# </details>
+#
+# <details><summary>Help: I see "first picture's vector"</summary>
+#
+# Look for a `vectors[0]` or `vectors[:1]`: each picture of the batch has its own vector.
+# </details>
+#
+# <details><summary>Help: I see "The picture comes first", "hold only zeros", "whole numbers", "The picture is missing" or "not concatenated"</summary>
+#
+# In this order: the right parts in the wrong order; channels that were made with `zeros` and never filled; a conversion to integers,
+# which makes 0 of 0.7; the channels without the picture; a sum in the place of `torch.cat`.
+# </details>
+#
+# Your function in the place of the course's code, in the example's network with trained weights:
+
+# %%
+concatenate = exercises.concatenation.right_or_reference(concatenate)
+
+trained = pipe.unet
+noisy = torch.randn((2, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+t = torch.tensor(500)
+with torch.no_grad():
+    by_the_course = trained(noisy, t, labels)
+    by_you = trained.model(concatenate(noisy, trained.class_emb(labels)), t).sample
+print("the same:", torch.equal(by_the_course, by_you))
+
+# %% [markdown]
+# ## The U
+#
+# `UNet2DModel` is a network from diffusers. It takes a picture and a timestep, and returns a picture of the same size. It has the
+# shape of a U:
+
+# %%
+from course_utils.sketches import unet_diagram
+
+unet_diagram(trained)
+
+# %% [markdown]
+# - On the way **down** (left) the picture becomes smaller and gets more channels. There the network can see the digit as a whole.
+#   On the way **up** (right) it becomes large again.
+# - A **residual block** is two convolutions whose result is added to their input. **Attention** lets every pixel look at all
+#   others.
+# - **Skip connections** carry what was seen on the way down to the way up. So the fine strokes are not lost on the way through the
+#   small pictures. For this reason the blocks on the way up have more parameters: their input is their own picture *and* that of the skip
+#   connection.
+# - The **timestep** becomes a vector, the *time embedding*, and is added in every residual block: with little noise the network must
+#   do something else than with much noise.
+# - The **label** has three possible doors. The example uses the first one, and you have just built it. Notebook 5 uses the second
+#   one, notebook 3 the third one.
+#
+# ## Exercise 3: the network of the example
+#
+# *Difficulty*: ● ● ○. *Minutes*: 15. *You learn*: the network that this course is about.
+#
+# Write the class `ConditionedUnet`. In `__init__` make two parts, with these names:
+#
+# - `self.class_emb`: the table of vectors, an `nn.Embedding`;
+# - `self.model`: a `UNet2DModel` with these arguments:
+#
+# | argument | value |
+# |---|---|
+# | `sample_size` | 28 |
+# | `in_channels` | see exercise 1 |
+# | `out_channels` | 1 |
+# | `layers_per_block` | 2 |
+# | `block_out_channels` | `(32, 64, 64)` |
+# | `down_block_types` | `("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")` |
+# | `up_block_types` | `("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")` |
+#
+# `forward(x, timesteps, labels)` looks up the vectors of the labels, puts them beside the pictures (exercise 2), and returns the
+# prediction of `self.model`: a tensor of the same shape as `x`. `UNet2DModel` returns an object; the tensor is its `.sample`.
+#
+# *Expected output*: the network has 1,708,201 parameters, and the cell after the check draws ten digits with it.
+
+# %% tags=["exercise-ConditionedUnet"]
+from diffusers import UNet2DModel
+
+
+class ConditionedUnet(nn.Module):
+    def __init__(self, num_classes=10, class_emb_size=4):
+        super().__init__()
+        self.class_emb = ...
+        self.model = ...
+
+    def forward(self, x, timesteps, labels):
+        return ...
+
+
+# %%
+exercises.conditioned_unet.check(ConditionedUnet)
+
+# %% [markdown]
+# Stuck? `exercises.conditioned_unet.hint()`, and at last `exercises.conditioned_unet.solution()`.
+#
+# <details><summary>Help: the number of parameters is not right</summary>
+#
+# Without the table of vectors 40 are missing. With `in_channels=1` another 1,152 are missing: the first convolution has 32 filters of
+# 3 x 3 for each channel. Other numbers come from other arguments of the UNet: compare them with the table.
+# </details>
+#
+# <details><summary>Help: the parts are right, but `forward` gives something else</summary>
+#
+# Is the picture the first channel? Does each picture get the vector of its own label, and its own timestep? Is it `.sample` that you
+# return?
+# </details>
+#
+# Now your network gets the trained weights, and draws. (How drawing works is the subject of notebook 3. The weights know an eleventh
+# label, "no class", which notebook 3 explains.)
+
+# %%
+from course_utils import minimal
+
+ConditionedUnet = exercises.conditioned_unet.right_or_reference(ConditionedUnet)
+
+yours = ConditionedUnet(num_classes=11)
+yours.load_state_dict(trained.state_dict())
+yours.null_label = 10
+*_, drawn = minimal.sample(yours, torch.arange(10), 20, 1.5, torch.Generator().manual_seed(2), "v_prediction")
+image_grid(drawn.clamp(-1, 1) / 2 + 0.5, 10, pipe.class_names, title="Drawn by your network, with the course's weights")
+
+# %% [markdown]
 # ## Every shape on the way
 #
-# A *forward hook* is a function that PyTorch calls whenever a module has run. We hang one on each block of the UNet and
-# send two noisy pictures through.
+# A *forward hook* is a function that PyTorch calls whenever a module has run. We put one on each block of the UNet, and send two
+# noisy pictures through.
 
 # %%
 from course_utils.display import table
 
 
-def record_shapes(model, x, t, labels):
-    """Run the model once, and note the shape of what leaves each of the UNet's blocks."""
-    unet = model.model
+def record_shapes(unet, *inputs):
+    """Run a UNet once, and note the shape of what leaves each of its blocks."""
     blocks = {"conv_in": unet.conv_in}
     blocks |= {f"down {i}: {type(block).__name__}": block for i, block in enumerate(unet.down_blocks)}
     blocks |= {"mid": unet.mid_block}
     blocks |= {f"up {i}: {type(block).__name__}": block for i, block in enumerate(unet.up_blocks)}
     blocks |= {"conv_out": unet.conv_out}
     rows = []
-    hooks = [
-        block.register_forward_hook(
-            lambda module, args, out, name=name: rows.append(
-                {
-                    "block": name,
-                    "out": tuple((out[0] if isinstance(out, tuple) else out).shape),
-                    "parameters": sum(parameter.numel() for parameter in module.parameters()),
-                }
-            )
-        )
-        for name, block in blocks.items()
-    ]
+
+    def hook(name):
+        def note(block, args, out):
+            shape = tuple((out[0] if isinstance(out, tuple) else out).shape)
+            rows.append({"block": name, "out": shape, "parameters": sum(weight.numel() for weight in block.parameters())})
+
+        return note
+
+    hooks = [block.register_forward_hook(hook(name)) for name, block in blocks.items()]
     with torch.no_grad():
-        model(x, t, labels)
-    for hook in hooks:
-        hook.remove()
+        unet(*inputs)
+    for each in hooks:
+        each.remove()
     return rows
 
 
-x = torch.randn(2, 1, 28, 28)
-table(record_shapes(model, x, torch.tensor([500, 500]), labels))
+table(record_shapes(yours.model, concatenate(noisy, yours.class_emb(labels)), t))
 
 
 # %% [markdown]
-# Down the left arm the picture shrinks from 28 to 14 to 7 and gets more channels; up the right arm it grows again. At
-# the end there is one channel, the predicted noise, of the size that came in.
+# Five channels come in, and one goes out: the prediction, as large as the picture.
 #
-# ## Does the label matter?
+# ## Does the label change the output?
 #
-# It is wired in. But does it change anything? The proof is simple: **the same noise, two labels, and a look at the
-# difference of the two outputs.** First for the untrained network, then for the trained one:
+# The label is connected to the output. But does it change it? The test is simple: **the same noise, two labels, and the difference of
+# the two outputs**, first for an untrained network, then for the trained one.
 
 # %%
-def difference(model, label_a, label_b, t=700):
-    """Root mean square difference between what a model predicts for two labels from the same noise."""
+def difference(network, label_a, label_b, t=700):
+    """Root mean square difference between what a network predicts for two labels from the same noise."""
     x = torch.randn((16, 1, 28, 28), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        a, b = (model(x, torch.tensor(t), torch.full((16,), label)) for label in (label_a, label_b))
+        a, b = (network(x, torch.tensor(t), torch.full((16,), label)) for label in (label_a, label_b))
     return (a - b).square().mean().sqrt().item()
 
 
-trained = pipe.unet
+torch.manual_seed(0)
 table(
     [
-        {"network": name, "3 against 7": difference(net, 3, 7), "3 against 3": difference(net, 3, 3)}
-        for name, net in {"untrained": model.eval(), "trained": trained}.items()
+        {"network": name, "3 against 7": difference(network, 3, 7), "3 against 3": difference(network, 3, 3)}
+        for name, network in {"untrained": ConditionedUnet(num_classes=11), "trained": yours}.items()
     ]
 )
 
 # %% [markdown]
-# The same label gives exactly the same output, another label another one: the label, and only the label, made that
-# difference. For the trained network we can see what it is about. From *pure noise*, one look is enough to ask it what
-# it believes is behind the noise, for each label in turn:
+# The same label gives exactly the same output, and another label gives another output. The untrained network shows nearly as large a
+# difference as the trained one: the label is connected from the beginning, but its effect is random. Does the trained network use it to
+# draw the right digit? We can look.
+#
+# ### The velocity
+#
+# The example's network predicts the noise $\epsilon$. These weights predict something else: the *velocity*
+#
+# $$v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$$
+#
+# Think of the picture $x_0$ as one direction and of the noise $\epsilon$ as another one. Because the squares of the two factors add up to
+# 1, $x_t$ moves on a circle from the picture to the noise. The velocity points along this circle:
+
+# %%
+from course_utils.sketches import velocity_circle
+
+velocity_circle()
+
+# %% [markdown]
+# At $t = 999$, $x_t$ is almost only noise. There the noise is easy to predict, and the prediction says nothing about the digit. The
+# velocity there is $-x_0$: to predict it, the network must say which picture it expects. If we know $v$ we know the expected picture,
+# $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1 - \bar\alpha_t}\,v$. So we ask the trained network once, from pure noise, with each label:
 
 # %%
 noise = torch.randn((1, 1, 28, 28), generator=torch.Generator().manual_seed(0)).expand(10, -1, -1, -1)
 t = torch.tensor(990)
 with torch.no_grad():
-    velocity = trained(noise, t, torch.arange(10))
+    velocity = yours(noise, t, torch.arange(10))
 alpha_bar = pipe.scheduler.alphas_cumprod[t]
-guess = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * velocity  # x_0, from the definition of the velocity
-image_grid((guess.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look at pure noise (t = 990), ten labels")
+expected = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * velocity  # x_0
+image_grid((expected.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look at pure noise (t = 990), ten labels")
 
 # %% [markdown]
-# The same noise goes in ten times; the network answers with the average of the digit it was told about, blurred as
-# averages are. The noise contains no digit, so **all of this comes from the label**. In the steps that follow, sampling
-# turns the blur into one particular digit.
+# The input is the same noise ten times. The network answers with the average of the digit that it was told, and averages are blurred.
+# The noise contains no digit. **All of this comes from the label.** In the steps that follow, sampling turns the blur into one
+# particular digit.
 #
-# (This network predicts the *velocity*, a mixture of picture and noise that stays well defined in pure noise, where the
-# example predicts the noise itself. Notebook 3 trains that way too; notebook 7 measures why.)
+# ## Optional: what normalisation does to the label
 #
-# ## Where can the label be heard?
-#
-# Here is something that the example does not mention. Every residual block begins with a `GroupNorm`. It takes a group
-# of channels and subtracts their mean. Our class channels are *flat*: all they can do to a channel is to add a constant.
-# With 32 channels in 32 groups each channel is a group of its own, and the constant is subtracted again.
-#
-# Let us measure it: how much does another label change what leaves each of the first normalisations? We look at the
-# middle of the picture. We also look at a copy of the network whose convolutions wrap around at the edges, as if the
-# picture had no border.
+# Every residual block begins with a `GroupNorm`. It divides the channels into groups. In each group it subtracts the mean of all pixels,
+# and divides by their standard deviation. A class channel is *flat*: all its pixels have the same value. What is left of it?
 
 # %%
-import copy
+from course_utils.sketches import flat_channel_through_group_norm
 
-
-def change_after_norms(model, label_a=3, label_b=7):
-    """For each GroupNorm of the way down, in order: its name, its group's size, and the change by another label."""
-    norms = {name: module for name, module in model.model.down_blocks.named_modules() if isinstance(module, torch.nn.GroupNorm)}
-    outputs = {}
-    hooks = [
-        norm.register_forward_hook(lambda module, args, out, name=name: outputs.setdefault(name, []).append(middle(out)))
-        for name, norm in norms.items()
-    ]
-    x = torch.randn((16, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for label in (label_a, label_b):
-            model(x, torch.tensor(500), torch.full((16,), label))
-    for hook in hooks:
-        hook.remove()
-    return [
-        (name, norms[name].num_channels // norms[name].num_groups, (a - b).square().mean().sqrt().item())
-        for name, (a, b) in outputs.items()
-    ]
-
-
-def middle(x):
-    """The middle of pictures, or of pictures that were flattened for attention: (B, C, H, W) or (B, C, H * W)."""
-    if x.ndim == 3:
-        side = int(x.shape[-1] ** 0.5)
-        x = x.unflatten(-1, (side, side))
-    margin = x.shape[-1] // 4
-    return x[..., margin:-margin, margin:-margin]
-
-
-borderless = copy.deepcopy(model)
-for module in borderless.modules():
-    if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1):
-        module.padding_mode = "circular"
-
-table(
-    [
-        {"level . layer": name, "channels a group": size, "change": f"{change:.3f}", "change without a border": f"{without:.3f}"}
-        for (name, size, change), (_, _, without) in zip(change_after_norms(model), change_after_norms(borderless))
-    ]
-)
+flat_channel_through_group_norm()
 
 # %% [markdown]
-# The last column is the pure effect. As long as a group is a single channel (the whole top level, and the first
-# normalisation after it with the layer that it feeds), **nothing** of the label is left: flat goes in, nothing comes out.
-# In the real network a little leaks in from the border, where the zeros of the padding make flat channels less than flat. The label travels past
-# these normalisations along the shortcuts, and is first properly *heard* at 14 x 14 pixels, by the attention, where a
-# group holds two channels and their difference survives.
+# If a flat channel is a group of its own, its mean is its value, and 0 is left: the label is lost. If it shares a group with another
+# channel, the difference between the two stays. The example's first level has 32 channels in 32 groups, so each channel is a group of its
+# own. The label still passes: the shortcut around each residual block has no normalisation, the border of the picture makes flat channels less
+# flat, and on the next level a group has two channels.
 #
-# So the class has to be carried in a roundabout way, and learning to do so takes time. It works, as the digits at the
-# top show, and there are better ways in: with `conditioning="time"` the class joins the time embedding, which scales and
-# shifts every block *after* its normalisation. That is what the fast track of the next notebook does.
-#
+# So in the example the label must take a detour. It works, as the digits at the top of this notebook show. With
+# `conditioning="time"`, the third door, the label is added to the time embedding, and comes into every block *after* its normalisation.
+# The network of the next notebook uses this door.
+
+# %%
+exercises.summary(2)
+
+# %% [markdown]
 # ## In three lines
 #
-# - A label picks a row of a learned table; its numbers become flat channels beside the noisy picture.
-# - The same noise with another label gives another prediction, and that is all the control there is.
-# - Normalisation removes flat channels early on; where the class enters decides how fast a network learns to listen.
+# - A label selects a row of a learned table. Its numbers become flat channels beside the noisy picture.
+# - The same noise with another label gives another prediction. From pure noise, all that the network expects comes from the label.
+# - A UNet works on small and large pictures at once. Skip connections carry the fine strokes, and the timestep enters every block.
 #
 # Next: [3. Training and sampling](03_training_and_sampling.ipynb)

@@ -11,16 +11,15 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/03_training_and_sampling.ipynb)
 #
-# Now the network learns to draw, and you get to say what. At the end of this notebook there is a slider: drag it, and the
-# digit you point at is drawn from noise while you drag.
+# In this notebook you write a diffusion model: the loss, the training step, the sampling steps, guidance and the sampling loop. At
+# the end there is a slider. **Drag it: your code draws the digit that you point at, with the network that your code has trained.**
 #
-# **You will learn** what one training step does, how to read a diffusion model's loss (and why not to trust it), how
-# sampling goes from noise to a picture, how guidance makes the network listen, and how to measure whether it draws what
-# was asked for.
+# **You will learn** how a diffusion model is trained, how sampling goes from noise to a picture, how guidance makes the label count
+# for more, and how to measure whether the network draws what was asked for.
 #
-# **You need** notebooks [1](01_data.ipynb) and [2](02_conditioned_unet.ipynb). **Time**: twenty minutes to read. Running
-# it trains for about two minutes on a laptop without a GPU; with `train_here = False` in the second cell below it trains
-# nothing, and you are at the slider within half a minute.
+# **You need** notebooks [1](01_data.ipynb) and [2](02_conditioned_unet.ipynb). **Time**: two hours with all eight exercises. The two
+# trainings take a few minutes each on a laptop without a GPU. With `train_here = False` in the second cell below nothing is trained: the
+# cells use weights that come with the course.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -28,237 +27,526 @@ sys.path[:0] = [str(p) for p in pathlib.Path("_").absolute().parents if (p / "co
 if not importlib.util.find_spec("course_utils"): subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "https://github.com/OWNER/class-conditional-diffusion-course/archive/HEAD.zip"])
 
 # %%
+import torch
+from torch.nn import functional as F
+
+from course_utils import exercises
+from course_utils.data import load_dataset
 from course_utils.settings import course_settings
 
 settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
 train_here = True  # False: take the weights that come with the course
+dataset = load_dataset("mnist")
 settings
 
 # %% [markdown]
-# ## One training step
-#
-# Notebook 1 made the training pairs: a digit, a timestep, noise, and the mixture of them. Notebook 2 made the network
-# that looks at the mixture and is told the label. A training step puts the two together:
+# The goal of this notebook, drawn by weights that come with the course:
 
 # %%
-from course_utils.display import show_source
-from course_utils.training import Trainer
+from course_utils.pipeline import ClassConditionedPipeline
+from course_utils.plotting import image_grid
 
-show_source(Trainer.loss)
-
-# %%
-show_source(Trainer.training_step)
-
-# %%
-show_source(Trainer.optimizer_step)
+goal = ClassConditionedPipeline.from_pretrained("mnist-untuned")
+pictures = goal(list(range(10)) * 2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+image_grid(pictures, 10, goal.class_names, title="Asked for the digit on top of each column")
 
 # %% [markdown]
-# That is the loop of the Hugging Face example, with its two small mistakes put right: timesteps are drawn from all 1000
-# (it leaves out the last one, where sampling starts), and the running mean of the loss is a mean before step 100 too.
-# Images and noise come from one seeded generator, so the same seed gives the same weights on the same machine.
+# ## Part 1: training
 #
-# ## The recipe
-#
-# The example's network and settings are the defaults of this course: `ClassConditionedUnet()` and `TrainingConfig()`.
-# On a laptop's processor its ten epochs take hours, so here we train the *fast track*: a smaller network, told the class
-# through its time embedding, with a learning rate that goes up and comes down again. It differs in these settings:
+# From notebook 1 we take the noise schedule and `add_noise`. (These are the course's versions. They are in the file
+# `course_utils/minimal.py`, which holds the whole idea on one page. It holds the answers to this notebook's exercises as well.)
 
 # %%
-from dataclasses import asdict
+from course_utils.minimal import add_noise, cosine_alphas_cumprod
 
-from course_utils.display import table
-from course_utils.training import TrainingConfig
+alphas_cumprod = cosine_alphas_cumprod(1000)
 
-example, fast = asdict(TrainingConfig()), asdict(TrainingConfig.fast())
-differing = [name for name in example if example[name] != fast[name] and name != "num_epochs"]
-table([{"setting": name, "example": str(example[name]), "fast track": str(fast[name])} for name in differing])
-
-# %%
-from course_utils.model import ClassConditionedUnet
-
-networks = {"example": ClassConditionedUnet(), "fast track": ClassConditionedUnet.fast()}
-table(
-    [
-        {
-            "network": name,
-            "class enters by": network.config.conditioning,
-            "widths": str(tuple(network.config.block_out_channels)),
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        }
-        for name, network in networks.items()
-    ]
-)
 
 # %% [markdown]
-# Four settings deserve a word:
+# ## Exercise 1: the loss
 #
-# - `optimizer`: *Muon* moves the matrices inside the network, and AdamW the rest. From as many images it learns much
-#   more (notebook 7 shows why).
-# - `label_dropout`: every tenth label is replaced by "no class". So the same network also learns to draw *any* digit,
-#   and the difference between the two is what guidance will use below.
-# - `ema_decay`: we keep a moving average of the weights, and draw with that. It is less restless than the last step's.
-# - The fast track predicts the *velocity*, $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$, rather
-#   than the noise. At $t = 999$ the mixture is all noise: to name the noise there is trivial and says nothing about the
-#   digit, while to name the velocity is to say what picture to expect. Sampling in few steps needs just that.
+# *Difficulty*: ● ● ○. *Minutes*: 15. *You learn*: the one question by which a diffusion model is trained.
+#
+# `images` (B, 1, H, W) is a batch in [-1, 1], `labels` (B,) are its classes, and `alphas_cumprod` is the schedule of notebook 1, for any
+# number of timesteps. Write the loss:
+#
+# 1. draw standard normal noise of the shape of the images;
+# 2. draw one timestep per image, each with the same probability, from 0 to the last one;
+# 3. let the network predict: `model(noisy, timesteps, labels)`;
+# 4. return the mean squared error between the prediction and its target.
+#
+# The target is the noise if `prediction_type` is `"epsilon"`, as in the example. If it is `"v_prediction"`, the target is the velocity
+# of notebook 2, $v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$. Compare this formula with that of `add_noise`:
+# `add_noise(noise, -images, timesteps, alphas_cumprod)` is the velocity. Give `generator=generator` to `torch.randn` and
+# `torch.randint`, so that the same seed gives the same loss.
+#
+# *Expected output*: the training below begins with a loss near 1.
+
+# %% tags=["exercise-training_loss"]
+def training_loss(model, alphas_cumprod, images, labels, generator, prediction_type):
+    return ...  # your lines in place of this one
+
+
+# %%
+exercises.training_loss.check(training_loss)
+
+
+# %% [markdown]
+# Stuck? `exercises.training_loss.hint()`, and at last `exercises.training_loss.solution()`.
+#
+# <details><summary>Help: I see "never turn up"</summary>
+#
+# The upper end of `torch.randint(low, high, ...)` is not drawn. The example has `torch.randint(0, 999, ...)`, so it never trains with
+# $t = 999$, where sampling starts.
+# </details>
+#
+# <details><summary>Help: I see "standard normal noise"</summary>
+#
+# `torch.rand` gives numbers from 0 to 1. `torch.randn` gives normal ones. Then use `add_noise`, with its factors.
+# </details>
+#
+# <details><summary>Help: I see "compared with"</summary>
+#
+# The prediction is compared with the target: the noise or the velocity, not the picture.
+# </details>
+#
+# ## Exercise 2: the training step
+#
+# *Difficulty*: ● ○ ○. *Minutes*: 4. *You learn*: the three lines at the heart of every training in PyTorch.
+#
+# `optimizer` holds the network's weights, `loss` is a number that depends on them. Set the old gradients to zero, compute new ones, and
+# move the weights. The function need not return anything.
+#
+# *Expected output*: in the training below the loss falls.
+
+# %% tags=["exercise-training_step"]
+def training_step(optimizer, loss):
+    return ...  # your lines in place of this one
+
+
+# %%
+exercises.training_step.check(training_step)
+
+# %% [markdown]
+# Stuck? `exercises.training_step.hint()`, and at last `exercises.training_step.solution()`.
+#
+# <details><summary>Help: I see "have not moved"</summary>
+#
+# Gradients must exist when `optimizer.step()` runs. `loss.backward()` computes them, and `optimizer.zero_grad()` removes them.
+# </details>
+#
+# <details><summary>Help: I see "another place than it should"</summary>
+#
+# PyTorch adds new gradients to old ones. Without `zero_grad()` the second step also uses the gradients of the first.
+# </details>
 #
 # ## Train
 #
-# A *recipe* puts network, training and sampler together. The fast track's trains in two stages: on small pictures first,
-# where a step is cheap and the shapes can be learned, then on whole ones, for the strokes.
+# This is the whole training. It differs from the example in four points, because the example takes hours on a laptop:
+#
+# - The **network** is smaller, and the label uses the third door of notebook 2: it is added to the time embedding.
+# - It predicts the **velocity**.
+# - One label in ten is replaced by "no class". So the network also learns to draw *any* digit. Guidance, below, needs that.
+# - It begins with small pictures of 16 x 16 pixels, where a step is cheap, and ends with the whole ones.
 
 # %%
-from course_utils.recipes import RECIPES
+from tqdm import tqdm
 
-recipe = RECIPES["fast"].for_images(settings.train_images)  # at `laptop`, the whole fast track
-table([{"pictures": f"{size} x {size}", "steps": config.max_steps, "images a step": config.batch_size} for size, config in recipe.stages])
+from course_utils.data import scale_to_model
+from course_utils.model import ClassConditionedUnet
+from course_utils.recipes import resized
+
+training_loss = exercises.training_loss.right_or_reference(training_loss)
+training_step = exercises.training_step.right_or_reference(training_step)
+
+torch.manual_seed(0)
+network, generator = ClassConditionedUnet.fast(), torch.Generator().manual_seed(0)
+optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+stages = {16: settings.train_images // 64, 28: settings.train_images // 96} if train_here else {}  # steps by pictures' size
+losses = []
+for side, steps in stages.items():
+    pictures = resized(dataset, side)
+    for _ in tqdm(range(steps), desc=f"{side} x {side} pixels"):
+        batch = torch.randint(0, len(dataset), (32,), generator=generator)
+        images, labels = scale_to_model(pictures.images[batch]), pictures.labels[batch]
+        labels = labels.masked_fill(torch.rand(32, generator=generator) < 0.1, network.null_label)
+        loss = training_loss(network, alphas_cumprod, images, labels, generator, "v_prediction")
+        training_step(optimizer, loss)
+        losses.append(loss.item())
+network.eval()
 
 # %%
-from course_utils.data import load_dataset
-from course_utils.pipeline import ClassConditionedPipeline, bundled_losses
+from course_utils.pipeline import bundled_losses
 from course_utils.plotting import loss_curve
+from course_utils.training import running_mean
 
-dataset = load_dataset("mnist")
-if train_here:
-    pipe, run = recipe.train(dataset, device=settings.device)
-    losses, title = run.losses, f"Loss{dataset.note}"
-    print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
-else:
-    pipe, losses = ClassConditionedPipeline.from_pretrained("mnist-untuned"), bundled_losses("mnist-untuned")
-    title = "Loss, when the course's weights were trained"
-
-loss_curve(losses, title=title)
+long_losses = bundled_losses("mnist-untuned")
+if not train_here:
+    network, losses, stages = goal.unet, long_losses, {}
+print(f"mean of the last 100 losses: {running_mean(losses):.3f}; after a training that is many times longer: {running_mean(long_losses):.3f}")
+loss_curve(losses, stages=stages.values(), title=f"Loss of your training{dataset.note}")
 
 # %% [markdown]
-# The loss falls steeply, and then hardly at all; the peak in between is where the pictures grow. Is the network done after two
-# hundred steps? Far from it. Most of the loss is noise that *nobody* could predict, and it hides the part that still
-# improves. Two better questions: at which timesteps is it still wrong, and what do its pictures look like?
+# The loss falls quickly, and then hardly at all. (Where the pictures become larger, it makes a step.) Is the network ready? Compare
+# the two numbers above the figure: even a much longer training ends at a loss that is not far below. Most of the loss is noise that no network can
+# predict, and it hides the part that still improves.
 #
-# <details><summary>Longer trainings, and what happens when they are interrupted</summary>
+# <details><summary>What the example prints</summary>
 #
-# Jupyter's stop button ends a training after the step at hand, and what was learned is kept. To survive more than that, a
-# laptop out of battery or a Colab that disconnects, name a folder: `recipe.train(..., checkpoint_dir="runs/my-training")`
-# writes a checkpoint there every two minutes, and with the same folder the same cell goes on from the last one, exactly
-# as if it had never stopped. Empty the folder to begin anew.
-#
-# Colab forgets its own files when it disconnects. A folder on your Google Drive stays:
-#
-# ```python
-# from google.colab import drive
-#
-# drive.mount("/content/drive")
-# pipe, run = recipe.train(dataset, checkpoint_dir="/content/drive/MyDrive/my-digits")
-# ```
+# The example's notebook prints the mean of its last 100 losses after each of its ten epochs: 0.0525, 0.0460, 0.0433, 0.0423, 0.0412,
+# 0.0407, 0.0404, 0.0394, 0.0391, 0.0390. It predicts the noise, so these numbers do not compare with the loss of a velocity.
 # </details>
 #
 # ### The loss by timestep
+#
+# Where is a network still wrong? We measure the error at different timesteps, converted to the error of the noise, for your
+# network and for the course's longer training:
 
 # %%
 from course_utils.evaluation import loss_by_timestep
 from course_utils.plotting import timestep_losses
 from course_utils.sampling import make_scheduler
 
-model, noise_scheduler = pipe.unet, make_scheduler("ddpm", prediction_type="v_prediction")
-untrained = ClassConditionedUnet.fast().to(settings.device)
+noise_scheduler = make_scheduler("ddpm", prediction_type="v_prediction")
 timestep_losses(
     {
-        "before training": loss_by_timestep(untrained, noise_scheduler, dataset, images_per_band=50),
-        "after training": loss_by_timestep(model, noise_scheduler, dataset, images_per_band=50),
+        "your training": loss_by_timestep(network, noise_scheduler, dataset, images_per_band=50),
+        "longer training": loss_by_timestep(goal.unet, noise_scheduler, dataset, images_per_band=50),
     },
     title=f"Loss by timestep{dataset.note}",
 )
 
 # %% [markdown]
-# On the right, where all is noise, naming the noise is easy. On the left, where there is hardly any, it is hard, and
-# matters little for the picture. What makes a digit a digit is decided in the middle. If your loss "has stopped falling",
-# look here before you give up.
+# On the right nearly everything is noise, so the noise is easy to predict. On the left there is hardly any noise to see, and its
+# prediction is difficult. If your own loss "does not fall any more", compare two trainings in such a figure: the differences are often at
+# single timesteps, where the mean hides them.
 #
-# ## Sampling: from noise to a digit
+# ## Part 2: sampling
 #
-# Sampling starts from pure noise and asks the network again and again, at smaller and smaller timesteps. The example
-# takes 1000 small steps with `DDPMScheduler`. A solver that takes large steps well gets there in ten, or fewer.
+# Sampling starts from pure noise. At each step the network predicts, and from its prediction follows a picture that it believes in. We
+# do not jump to this picture. We only go a step towards it, to an earlier timestep, and ask again:
 
 # %%
-from course_utils.sampling import denoise
+from course_utils.sketches import sampling_step
 
-show_source(denoise)
+sampling_step()
 
-# %%
-import torch
-
-from course_utils.plotting import denoising_strip
-from course_utils.sampling import sample
-
-path = []
-sample(
-    model, pipe.scheduler, [3, 5, 8], 10, guidance_scale=2.0, generator=torch.Generator().manual_seed(0),
-    callback=lambda step, pictures: path.append(pictures.cpu().clone()),
-)  # fmt: skip
-denoising_strip(torch.stack(path), list(range(1, 11)), row_names=["3", "5", "8"], title="After each of ten steps")
 
 # %% [markdown]
-# Where the ink goes is settled in the first few steps, under noise that hides it from us; notebook 2 showed how much the
-# network knows there from the label alone. The later steps take the noise away and sharpen the strokes.
+# ## Exercise 3: the picture that the network believes in
 #
-# ### Eighty digits
+# *Difficulty*: ● ● ○. *Minutes*: 10. *You learn*: that a prediction of the noise and a prediction of the picture are the same thing.
 #
-# Eight of each, as in the example. Network and sampler came in a *pipeline*, which knows how it wants to be used.
+# `x` is $x_t$, `prediction` is what the network predicts, and `alpha_bar` is $\bar\alpha_t$, a tensor of shape (). Return the $x_0$ that
+# fits: for `prediction_type` `"epsilon"` (the prediction is the noise $\epsilon$) and for `"v_prediction"` (it is the velocity $v$). You have
+#
+# $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon,\qquad
+# v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$$
+#
+# *Expected output*: with `alpha_bar = torch.tensor(0.25)`, `x = torch.tensor(1.0)` and `prediction = torch.tensor(0.0)` it is 2.0 for the
+# noise and 0.5 for the velocity.
+
+# %% tags=["exercise-predicted_x0"]
+def predicted_x0(x, prediction, alpha_bar, prediction_type):
+    return ...  # your answer in place of the dots
+
 
 # %%
-from course_utils.plotting import image_grid
+exercises.predicted_x0.check(predicted_x0)
 
-print(f"{pipe.config.num_inference_steps} steps, guidance {pipe.config.guidance_scale}")
-labels = list(range(10)) * settings.images_per_class
-pictures = pipe(labels, generator=torch.Generator().manual_seed(1), output_type="pt").images
-image_grid(pictures, 10, pipe.class_names, title="Asked for the digit on top of each column")
 
 # %% [markdown]
-# ### Guidance: listening more closely
+# Stuck? `exercises.predicted_x0.hint()`, and at last `exercises.predicted_x0.solution()`.
 #
-# The network can answer twice: for the class, and for "no class". *Guidance* goes on from the second answer through the
-# first, and beyond it:
+# <details><summary>Help: I see "needs a formula of its own"</summary>
+#
+# The two kinds of prediction need two formulas: an `if prediction_type == "epsilon":` decides.
+# </details>
+#
+# <details><summary>Help: I see "Noise: what is left", "Noise: the two square roots", "Noise: the factors", "Noise: the two factors" or "Noise: subtract it"</summary>
+#
+# Solve the first equation for $x_0$: subtract the noise with its factor, then divide by the picture's factor.
+# </details>
+#
+# <details><summary>Help: I see "Velocity: the sign", "Velocity: the factors", "Velocity: that is the noise" or "Velocity: the two square roots"</summary>
+#
+# Multiply the first equation by $\sqrt{\bar\alpha_t}$ and the second one by $\sqrt{1 - \bar\alpha_t}$. Subtract the second from the first: the
+# noise disappears, and the factors of $x_0$ add up to 1.
+# </details>
+#
+# ## Exercise 4: a step of DDIM
+#
+# *Difficulty*: ● ● ●. *Minutes*: 12. *You learn*: the sampler that the slider uses.
+#
+# DDIM keeps the picture that the network believes in, and the noise that the network sees, and mixes them again with the factors of
+# an earlier timestep. `x` is $x_t$, `x0` the picture, `alpha_bar` the level of this timestep, `previous_alpha_bar` that of the earlier one.
+#
+# 1. Which noise is in `x`, if `x0` is the picture?
+# 2. Return `x0` and this noise with the factors of the earlier timestep.
+#
+# *Expected output*: with `previous_alpha_bar = 1` the result is `x0`; with `previous_alpha_bar = alpha_bar` it is `x`.
+
+# %% tags=["exercise-ddim_step"]
+def ddim_step(x, x0, alpha_bar, previous_alpha_bar):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.ddim_step.check(ddim_step)
+
+
+# %% [markdown]
+# Stuck? `exercises.ddim_step.hint()`, and at last `exercises.ddim_step.solution()`.
+#
+# <details><summary>Help: I see "jumps to the believed picture", "stays where it is" or "levels are swapped"</summary>
+#
+# `previous_alpha_bar` is larger than `alpha_bar`: at the earlier timestep there is more picture and less noise.
+# </details>
+#
+# <details><summary>Help: I see "is not the noise" or "still has its factor"</summary>
+#
+# `x = sqrt(alpha_bar) * x0 + sqrt(1 - alpha_bar) * noise`. Solve this for the noise: subtract, then divide.
+# </details>
+#
+# <details><summary>Help: I see "square roots of the earlier" or "square roots in the formula"</summary>
+#
+# All four factors are square roots: of `alpha_bar`, `1 - alpha_bar`, `previous_alpha_bar` and `1 - previous_alpha_bar`.
+# </details>
+#
+# ## Exercise 5: a step of DDPM
+#
+# *Difficulty*: ● ● ●. *Minutes*: 15. *You learn*: the sampler of the example.
+#
+# DDPM goes a little farther than DDIM and adds fresh noise. Its step follows from Bayes' rule: given $x_t$ and $x_0$, what was $x_{t-1}$?
+# With $\alpha = \bar\alpha_t / \bar\alpha_{t-1}$ and $\beta = 1 - \alpha$ it has
+#
+# $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\;\beta}{1 - \bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\,x_t,\qquad
+# \text{variance} = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta$$
+#
+# Return the mean plus `noise` times the square root of the variance.
+#
+# *Expected output*: with `previous_alpha_bar = 1` the result is `x0`, whatever the noise.
+
+# %% tags=["exercise-ddpm_step"]
+def ddpm_step(x, x0, alpha_bar, previous_alpha_bar, noise):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.ddpm_step.check(ddpm_step)
+
+# %% [markdown]
+# Stuck? `exercises.ddpm_step.hint()`, and at last `exercises.ddpm_step.solution()`.
+#
+# <details><summary>Help: I see "fresh noise is missing", "multiplied by the variance", "has no factor" or "square root of beta"</summary>
+#
+# The noise is multiplied by the standard deviation: the square root of the variance in the formula.
+# </details>
+#
+# <details><summary>Help: I see "are swapped" or "DDIM's step"</summary>
+#
+# In the mean the first factor belongs to `x0` and the second one to `x`. There is no division by $\sqrt{1 - \bar\alpha_t}$ in DDPM.
+# </details>
+#
+# ## Exercise 6: guidance
+#
+# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: how to make a label count for more than it does by itself.
+#
+# The network can predict twice: for the class, and for "no class". *Guidance* starts at the second prediction and goes towards the first
+# one, and beyond it:
 #
 # $$\hat v = v_{\text{no class}} + s \cdot (v_{\text{class}} - v_{\text{no class}})$$
-#
-# With $s = 1$ it is off. Same noise, three strengths:
 
 # %%
-rows = [
-    pipe(list(range(10)), guidance_scale=scale, generator=torch.Generator().manual_seed(3), output_type="pt").images
-    for scale in (1.0, 2.0, 4.0)
-]
-image_grid(torch.cat(rows), 10, pipe.class_names, ["off", "2", "4"], title="Guidance scale")
+from course_utils.sketches import guidance_arrows
+
+guidance_arrows()
+
 
 # %% [markdown]
-# More guidance makes digits plainer and more alike: easier to recognise, and less like the variety of real handwriting.
-# We will put numbers on that below.
+# $s$ is the *guidance scale*. With $s = 1$ guidance is off. `model.null_label` is the label of "no class". Return the guided prediction.
 #
-# ## Is it the digit I asked for?
+# *Expected output*: with `guidance_scale = 1` it is `model(x, t, labels)`.
+
+# %% tags=["exercise-guided"]
+def guided(model, x, t, labels, guidance_scale):
+    return ...  # your answer in place of the dots
+
+
+# %%
+exercises.guided.check(guided)
+
+# %% [markdown]
+# Stuck? `exercises.guided.hint()`, and at last `exercises.guided.solution()`.
 #
-# The example never asks. We let a classifier judge, a small network trained on the real training images that comes with
-# the course. Two numbers:
+# <details><summary>Help: I see "the scale plays no part" or "That is the prediction for"</summary>
 #
-# - **class accuracy**: the share of pictures in which it recognises the digit that was asked for.
-# - **excess distance**: how much farther than real digits our digits are from real digits. The classifier describes each
-#   picture by 64 numbers. We compare the mean and the covariance of these numbers for two sets of pictures: this is the
-#   *Frechet distance*. We measure it from our digits to real digits, and from other real digits to the same real digits,
-#   and take the difference. 0 means: as good as real digits. It notices when all digits look alike.
+# You need both predictions: one with `labels`, and one with `torch.full_like(labels, model.null_label)`.
+# </details>
 #
-# Nobody was trained on the real digits of this comparison: they are from the test split. Each number is a mean over several
-# seeds, with the smallest and the largest in parentheses.
+# <details><summary>Help: I see "With a scale of 1", "goes the wrong way", "without the start" or "scale multiplies the difference"</summary>
+#
+# Start at the prediction for "no class". The direction is the prediction for the class minus that for "no class". Try $s = 0$ and $s = 1$ on
+# paper: they must give the two predictions.
+# </details>
+#
+# ## Exercise 7: the sampling loop
+#
+# *Difficulty*: ● ● ●. *Minutes*: 20. *You learn*: to put everything together.
+#
+# Two things are given in the stub: the levels, with a 1 at the end for "all picture", and the timesteps, for example 999, 899, ... 99 for ten
+# steps. Write the rest:
+#
+# 1. Start: `x` is standard normal noise of shape (number of labels, 1, 28, 28), drawn with the generator.
+# 2. For each timestep `t` and the one after it in the list (after the last one: -1): predict with `guided`; compute `x0` with `predicted_x0`
+#    and limit it to [-1, 1] with `.clamp(-1, 1)`, because no ink is blacker than ink; make a step with `ddim_step`.
+# 3. `yield x` after each step. So whoever calls the loop can watch: `for x in sample(...)`.
+#
+# *Expected output*: the next cells draw with your loop.
+
+# %%
+predicted_x0 = exercises.predicted_x0.right_or_reference(predicted_x0)
+ddim_step = exercises.ddim_step.right_or_reference(ddim_step)
+ddpm_step = exercises.ddpm_step.right_or_reference(ddpm_step)
+guided = exercises.guided.right_or_reference(guided)
+
+
+# %% tags=["exercise-sample"]
+def sample(model, labels, num_inference_steps, guidance_scale, generator, prediction_type):
+    alphas_cumprod = torch.cat((cosine_alphas_cumprod(), torch.ones(1)))  # (1001,): alphas_cumprod[-1] is 1
+    timesteps = [round(1000 - i * 1000 / num_inference_steps) - 1 for i in range(num_inference_steps)]
+    return ...  # your lines in place of this one
+
+
+# %%
+exercises.sample_loop.check(sample)
+
+# %% [markdown]
+# Stuck? `exercises.sample_loop.hint()`, and at last `exercises.sample_loop.solution()`.
+#
+# <details><summary>Help: I see "wanted the pictures after each step"</summary>
+#
+# Replace `return ...` by your lines. A function with a `yield` in it is a *generator*: it hands out one result after the other.
+# </details>
+#
+# <details><summary>Help: I see "the pictures are not right"</summary>
+#
+# Already after the first step: is the noise drawn with `generator=generator`, and is the order of the arguments right? From a later step on: is
+# `previous` the next timestep *of the list* (not t - 1), and is `x0` clamped?
+# </details>
+#
+# ### Your digits
+#
+# Eight of each digit, as in the example, in ten steps with guidance 2. The network is yours, and the loop is yours.
+
+# %%
+sample = exercises.sample_loop.right_or_reference(sample)
+
+
+def draw(labels, num_inference_steps=10, guidance_scale=2.0, seed=0):
+    """Pictures (N, 1, 28, 28) in [0, 1], drawn by your loop with your network."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        *_, x = sample(network, torch.as_tensor(labels), num_inference_steps, guidance_scale, generator, "v_prediction")
+    return x.clamp(-1, 1) / 2 + 0.5
+
+
+pictures = draw(list(range(10)) * settings.images_per_class, seed=1)
+image_grid(pictures, 10, range(10), title="Asked for the digit on top of each column")
+
+# %% [markdown]
+# ### What happens on the way
+#
+# Three rows from one drawing of a 3: the noisy picture $x_t$, the picture that the network believes in, and the noise that it predicts. (The
+# figure cuts values outside of -1 to 1.)
+
+# %%
+labels, x = torch.tensor([3]), torch.randn((1, 1, 28, 28), generator=torch.Generator().manual_seed(6))
+levels, timesteps = torch.cat((alphas_cumprod, torch.ones(1))), [*range(999, 0, -100)]
+noisy, believed, noises = [], [], []
+with torch.no_grad():
+    for t, previous in zip(timesteps, [*timesteps[1:], -1]):
+        x0 = predicted_x0(x, guided(network, x, t, labels, 2.0), levels[t], "v_prediction").clamp(-1, 1)
+        noisy, believed = [*noisy, x], [*believed, x0]
+        noises.append((x - levels[t].sqrt() * x0) / (1 - levels[t]).sqrt())
+        x = ddim_step(x, x0, levels[t], levels[previous])
+rows = torch.cat((*noisy, *believed, *noises)).clamp(-1, 1) / 2 + 0.5
+image_grid(rows, 10, [f"t={t}" for t in timesteps], ["noisy", "believed", "noise"], title="Ten steps of one drawing")
+
+# %% [markdown]
+# At the first steps the network believes in a blurred average: it knows only the label. Step by step it decides for one particular 3, long
+# before the noisy picture shows it.
+#
+# ### DDIM and DDPM
+#
+# The example draws with DDPM in 1000 steps. Your `ddpm_step` in the loop of `minimal.sample`, against ten steps of DDIM, from the same
+# network. (The smoke test takes fewer steps.)
+
+# %%
+import time
+
+from course_utils import minimal
+from course_utils.display import table
+
+rows, times = [], []
+for sampler, steps in (("ddim", 10), ("ddpm", settings.ddpm_steps)):
+    start, generator = time.perf_counter(), torch.Generator().manual_seed(2)
+    *_, x = minimal.sample(network, torch.arange(10), steps, 2.0, generator, "v_prediction", sampler)
+    times.append({"sampler": sampler, "steps": steps, "seconds for ten digits": time.perf_counter() - start})
+    rows.append(x.clamp(-1, 1) / 2 + 0.5)
+image_grid(torch.cat(rows), 10, range(10), ["DDIM", "DDPM"], title="Ten steps of DDIM, and DDPM as in the example")
+
+# %%
+table(times)
+
+# %% [markdown]
+# ### How much guidance?
+#
+# Eight samples of one class, from the same noise, at three scales:
+
+# %%
+rows = [draw([5] * 8, guidance_scale=scale, seed=3) for scale in (1.0, 2.0, 8.0)]
+image_grid(torch.cat(rows), 8, row_names=["off", "2", "8"], title="Guidance scale: eight fives each")
+
+# %% [markdown]
+# Compare the rows. Without guidance some fives are not recognisable. With a moderate scale they are. With a large scale they become plain,
+# heavy and similar to each other. The next part puts numbers on this.
+#
+# ## Part 3: is it the digit that I asked for?
+#
+# The example does not measure this. We let a classifier judge: a small network that was trained on real digits, and comes with the
+# course. Two numbers:
+#
+# - **class accuracy**: the share of the pictures in which the judge recognises the digit that was asked for.
+# - **excess distance**: the judge describes each picture by 64 numbers, its *features*. We compare two sets of pictures by the mean and the
+#   spread of these numbers: this is the *Frechet distance*. The excess distance is the distance between your digits and real digits,
+#   minus the distance between other real digits and these. 0 means: as good as real digits.
+
+# %%
+from course_utils.sketches import frechet_clouds
+
+frechet_clouds()
+
+# %% [markdown]
+# In the right panel every single picture may be good, but all are alike. Class accuracy does not see that, and the Frechet distance does.
+#
+# A *pipeline* puts a network together with a sampler and its settings. Now your network and your settings:
 
 # %%
 from course_utils.evaluation import evaluate, summarize
 from course_utils.plotting import confusion
 
+pipe = ClassConditionedPipeline(network, make_scheduler("ddim", "v_prediction"), "mnist", num_inference_steps=10, guidance_scale=2.0)
 scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
 print(summarize(scores))
 confusion(scores["confusion"], pipe.class_names, f"{len(scores['seeds'])} x {scores['count']} pictures: percent of each row")
 
 # %% [markdown]
-# The rows are the digits that we asked for, the columns the digits that the classifier saw. Mistakes are outside the
-# diagonal. The classifier makes mistakes too: the line above says how many of real digits it recognises.
+# Each number is a mean over several seeds of the pictures, with the smallest and the largest in parentheses. The rows of the figure are the
+# digits that we asked for, the columns the digits that the judge recognised. Mistakes are outside the diagonal. The judge makes mistakes,
+# too: the line above the figure says how many real digits it recognises.
 #
-# How large is an excess distance? Three marks that you can imagine, measured once on real digits by the same classifier:
+# How large is an excess distance? Three marks, measured on real digits by the same judge:
 
 # %%
 from course_utils.classifier import load_classifier
@@ -267,8 +555,8 @@ marks = {"other real digits": 0.0} | load_classifier("mnist").config.marks | {"y
 table([{"pictures": name, "excess distance": f"{value:.2f}"} for name, value in marks.items()])
 
 # %% [markdown]
-# Are the digits copies of training images? For each digit we look for the nearest training image, by the difference of
-# the pixels, and do the same for real digits of the test split.
+# Are the digits copies of training images? For each digit we look for the nearest training image, by the difference of the pixels. We do the
+# same for real digits of the test split, which the network has never seen.
 
 # %%
 from course_utils.evaluation import check_for_copies
@@ -283,31 +571,9 @@ print(
 copies(pictures, dataset.images, check)
 
 # %% [markdown]
-# A copy has distance 0. A value near 1 means: as new as real digits that the network has never seen. The figure shows the
-# digits that are nearest to a training image.
+# A copy has distance 0. A value near 1 means: as new as real digits. The figure shows your digits that are nearest to a training image.
 #
-# ## The slider
-#
-# Here it is. **Drag the slider** (or focus it and press the arrow keys): the picture is drawn from noise as you drag.
-# While you drag the noise stays the same, so you see what the *label* does; **Resample** takes other noise. Under
-# *More* you can change guidance and the number of steps, or pick the digit from a menu.
-#
-# The next picture shows what to expect where no kernel runs, on GitHub for instance: one row of digits, each from the
-# same noise.
-
-# %%
-same_noise = [pipe([digit], generator=torch.Generator().manual_seed(4), output_type="pt").images for digit in range(10)]
-image_grid(torch.cat(same_noise), 10, pipe.class_names, title="Dragging the slider from 0 to 9")
-
-# %%
-from course_utils.widgets import ClassPicker
-
-ClassPicker(pipe)
-
-# %% [markdown]
-# ## How much guidance?
-#
-# Try it in the panel: open *More*, move the guidance, press *Resample* a few times. Now in numbers:
+# Guidance in numbers:
 
 # %%
 from course_utils.evaluation import score_cells
@@ -319,47 +585,29 @@ for scale in (1.0, 2.0, 4.0):
 table(rows)
 
 # %% [markdown]
-# Compare the two columns. Class accuracy only asks whether a digit is recognised. The excess distance also notices whether
-# the digits are as varied as real ones: strong guidance makes all digits of a class look the same, and class accuracy does
-# not show that.
+# Compare the two columns. Class accuracy only asks whether a digit is recognised. The excess distance also sees how varied the digits
+# are. The scale with the best class accuracy need not be the one with the best distance.
 #
-# After a longer training there is less to repair. Try the weights that come with the course:
-# `pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")` has seen fifteen times as many images, and its default
-# guidance is 1.15. `"mnist"` is the same network after fine-tuning (notebook 7): it needs two steps, and no guidance.
+# ## The slider
 #
-# ## How fast is that?
+# **Drag the slider**, or click it and press the arrow keys. The picture is drawn from noise while you drag, by *your* loop and *your*
+# network. The noise stays the same while you drag, so you see what the label does. **Resample** takes other noise. Under *More* you can
+# change guidance and steps, or choose the digit from a menu.
 #
-# One digit, drawn by your pipeline and, as the example does it, by its network in 1000 steps. (The network is the one
-# of notebook 2, and we only want its time. The smoke test takes fewer steps.)
+# The next picture shows what to expect where no kernel runs, for example on GitHub: one row of digits, each from the same noise.
 
 # %%
-import time
+same_noise = [draw([digit], seed=4) for digit in range(10)]
+image_grid(torch.cat(same_noise), 10, range(10), title="Dragging the slider from 0 to 9")
 
+# %%
+from course_utils.widgets import ClassPicker
 
-def seconds_to_draw(network, scheduler, steps, guidance_scale=1.0):
-    """Wall-clock seconds to draw one digit."""
-    start = time.perf_counter()
-    sample(network, scheduler, [3], steps, guidance_scale)
-    return time.perf_counter() - start
-
-
-example_network = ClassConditionedUnet().to(settings.device)
-seconds_to_draw(model, pipe.scheduler, 2), seconds_to_draw(example_network, make_scheduler("ddpm"), 2)  # warm up
-steps, guidance = pipe.config.num_inference_steps, pipe.config.guidance_scale
-ours = min(seconds_to_draw(model, pipe.scheduler, steps, guidance) for _ in range(5))
-theirs = seconds_to_draw(example_network, make_scheduler("ddpm"), settings.ddpm_steps)
-table(
-    [
-        {"drawn by": f"example's network, {settings.ddpm_steps} steps", "milliseconds": 1000 * theirs, "times as fast": 1.0},
-        {"drawn by": f"fast track, {steps} guided steps", "milliseconds": 1000 * ours, "times as fast": theirs / ours},
-    ]
-)
+ClassPicker(pipe, sample=sample)
 
 # %% [markdown]
-# ## Keep it
-#
-# Your weights, with their sampler and settings, in a folder of their own. `from_pretrained` brings them back, and
-# `python -m course_utils sample --weights runs/my-digits --digit 3 --out three.png` draws with them, run in this folder.
+# Keep your weights, in a folder of their own. `from_pretrained` loads them again.
+# `python -m course_utils sample --weights runs/my-digits --digit 3 --out three.png`, run in this folder, draws with them.
 
 # %%
 pipe.save_pretrained("runs/my-digits")
@@ -367,11 +615,138 @@ again = ClassConditionedPipeline.from_pretrained("runs/my-digits")
 again.config
 
 # %% [markdown]
+# ## Part 4: when it goes wrong
+#
+# Diffusion models fail quietly: the code runs, and the pictures are bad. Here are five training steps, A to E. Each has one bug. Each trained
+# the same network with small pictures, from the same weights and images. The figure shows what they draw, and in the last row what the step without a bug draws.
+
+# %%
+from course_utils.exercises import broken_loops
+
+image_grid(broken_loops.pictures(), 10, range(10), [*"ABCDE", "no bug"], title="Five broken training steps")
+
+# %%
+table([{"loop": name, "mean of the last 100 losses": "nan" if loss is None else f"{loss:.3f}"} for name, loss in broken_loops.losses().items()])
+
+# %%
+broken_loops.show_loop("A")
+
+# %%
+broken_loops.show_loop("B")
+
+# %%
+broken_loops.show_loop("C")
+
+# %%
+broken_loops.show_loop("D")
+
+# %%
+broken_loops.show_loop("E")
+
+# %% [markdown]
+# ## Exercise 8: find the bug
+#
+# *Difficulty*: ● ● ●. *Minutes*: 15. *You learn*: which symptom belongs to which bug.
+#
+# Sampling reads the prediction as a velocity, and the label's "no class" is used by guidance. Choose for each step one of: "labels shuffled",
+# "pictures in [0, 1]", "one timestep for all", "no zero_grad", "wrong prediction type", "learning rate too high", "label never dropped".
+#
+# *Expected output*: `check` says how many are right, and for those it gives the reason.
+
+# %% tags=["exercise-diagnoses"]
+diagnoses = {
+    "A": ...,
+    "B": ...,
+    "C": ...,
+    "D": ...,
+    "E": ...,
+}
+
+# %%
+exercises.diagnoses.check(diagnoses)
+
+# %% [markdown]
+# Stuck? `exercises.diagnoses.hint()`, and at last `exercises.diagnoses.solution()`.
+#
+# ## Part 5: the course's training
+#
+# Your loop fits on a page. `course_utils.training` does the same, with what makes a training fast and safe: checkpoints, several processes, a
+# better optimizer, a moving average of the weights. With the example's settings it gives the same losses as the page, to the last bit. A
+# *recipe* puts network, training and sampler together. The *fast track* differs from the example in these settings:
+
+# %%
+from dataclasses import asdict
+
+from course_utils.training import TrainingConfig
+
+example, fast = asdict(TrainingConfig()), asdict(TrainingConfig.fast())
+differing = [name for name in example if example[name] != fast[name] and name != "num_epochs"]
+table([{"setting": name, "example": str(example[name]), "fast track": str(fast[name])} for name in differing])
+
+# %% [markdown]
+# - `optimizer`, `momentum`: *Muon* moves the matrices inside the network, and AdamW moves the rest (notebook 7 explains it). AdamW with
+#   `weight_decay` 0 is the example's Adam.
+# - `adam_beta2`, `weight_decay`, `max_grad_norm`: how long AdamW remembers, how fast weights shrink, and how large a gradient may be.
+# - `lr_schedule`: with `one_cycle` the learning rate rises, and then falls to zero.
+# - `ema_decay`: the result is a moving average of the weights. It changes less from step to step than the weights themselves.
+# - `label_dropout`: each label is replaced by "no class" with this probability.
+# - `stratified_timesteps`: the timesteps of a batch are spread evenly.
+#
+# While it runs, a panel shows the loss, the time that is left, and ten digits. Its **Stop** button, or Jupyter's ■, ends the training and
+# keeps what was learned.
+
+# %%
+from course_utils.recipes import RECIPES
+
+recipe = RECIPES["fast"].for_images(settings.train_images)
+if train_here:
+    fast_pipe, run = recipe.train(dataset, device=settings.device)
+    print(f"{run.images_seen:,} images in {run.seconds:.0f} seconds")
+else:
+    fast_pipe = goal
+
+# %% [markdown]
+# <details><summary>Longer trainings, and interruptions</summary>
+#
+# For a long training, name a folder: `recipe.train(..., checkpoint_dir="runs/my-training")` writes a checkpoint there every two minutes. After an
+# interruption, run the same cell with the same folder: the training continues as if nothing had happened. Use an empty folder to begin again.
+#
+# Colab deletes its files when it disconnects. A folder on your Google Drive stays:
+#
+# ```python
+# from google.colab import drive
+#
+# drive.mount("/content/drive")
+# pipe, run = recipe.train(dataset, checkpoint_dir="/content/drive/MyDrive/my-digits")
+# ```
+# </details>
+#
+# Your training and the fast track, the same eighty labels:
+
+# %%
+labels = list(range(10)) * settings.images_per_class
+fast_pictures = fast_pipe(labels, generator=torch.Generator().manual_seed(1), output_type="pt").images
+image_grid(fast_pictures, 10, range(10), title="The fast track")
+
+# %%
+rows = []
+for name, each in (("your training", pipe), ("fast track", fast_pipe)):
+    rows.append({"network": name} | score_cells(evaluate(each, settings.eval_images, settings.eval_seeds)))
+table(rows)
+
+# %% [markdown]
+# After a longer training there is less to repair. Try the weights that come with the course:
+# `pipe = ClassConditionedPipeline.from_pretrained("mnist-untuned")` has seen fifteen times as many images as the fast track, and its guidance
+# is 1.15. `"mnist"` is the same network after fine-tuning (notebook 7): it needs two steps, and no guidance.
+
+# %%
+exercises.summary(3)
+
+# %% [markdown]
 # ## In three lines
 #
-# - Training asks the network for what it cannot see, the noise or the velocity, at every timestep; the loss alone does
-#   not tell whether the digits are good.
-# - Sampling starts from noise and takes a few large steps, each guided towards the class that was asked for.
-# - A classifier says whether it is the right digit. The excess distance says whether the digits are as varied as real ones.
+# - Training asks the network for the noise, or for the velocity, at random timesteps. The loss alone does not say whether the digits are good.
+# - Sampling starts from noise. Each step goes towards the picture that the network believes in, guided towards the class.
+# - A judge says whether it is the right digit. The excess distance also says whether the digits are as varied as real ones.
 #
 # Next: [4. How many numbers does a class need?](04_embedding_size.ipynb)

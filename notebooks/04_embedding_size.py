@@ -11,18 +11,18 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/04_embedding_size.ipynb)
 #
-# The example gives each digit a vector of four numbers, `class_emb_size = 4`, and suggests that you try another size.
-# Here you do: with 1, 2, 4 and 10 numbers, three trainings each, and you are told at once whether your code and your
-# guess are right.
+# The Hugging Face example gives each digit a vector of four numbers, `class_emb_size = 4`, and suggests that you try
+# other sizes. In this notebook you try 1, 2, 4 and 10 numbers, with three trainings for each size.
 #
-# **You will learn** what the size of an embedding changes in the network and what it does not, why one training is not
-# an experiment, where the learned vectors of the digits lie, and what the network draws *between* two of them.
+# **You will learn** which parts of the network depend on the size of an embedding, why one training is not enough for a
+# comparison, where the learned vectors of the digits lie, and what the network draws for a vector *between* two digits.
 #
-# **You need** notebooks [2](02_conditioned_unet.ipynb) and [3](03_training_and_sampling.ipynb). **Time**: forty minutes
-# with the exercises; the trainings take a few minutes on a laptop without a GPU.
+# **You need** notebooks [2](02_conditioned_unet.ipynb) and [3](03_training_and_sampling.ipynb). **Time**: 40 minutes
+# with the exercises. The trainings take ten to fifteen minutes of it on a laptop without a GPU.
 #
-# Each exercise has a cell with dots (`...`) for your answer, and a cell that checks it. `hint()` gives a hint, again and
-# again a stronger one. Without an answer the notebook still runs to the end, on the reference answers.
+# Each exercise has a cell with dots (`...`), where you write your answer, and a cell that checks it. `hint()` gives a
+# hint; call it again for a stronger one. If you write no answer, the notebook uses the reference answers and still runs
+# to the end.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -42,8 +42,9 @@ pictures = exchanged(list(range(10)), generator=torch.Generator().manual_seed(4)
 image_grid(pictures, 10, range(10), title="Each label has been given the vector of the next digit")
 
 # %% [markdown]
-# We asked for 0, 1, 2 ... and the network drew 1, 2, 3 ...: it does not know labels, it knows vectors. At the end of this
-# notebook you give it vectors that belong to no digit. First, what the vectors do in the network.
+# We asked for 0, 1, 2 ..., and the network drew 1, 2, 3 ... It does not see labels. It sees only vectors. At the end of
+# this notebook you give it vectors that belong to no digit. First we look at what the size of the vectors changes in
+# the network.
 
 # %%
 from course_utils import exercises
@@ -52,32 +53,16 @@ from course_utils.settings import course_settings
 settings = course_settings()  # presets: smoke, laptop, full; the environment variable COURSE_PRESET chooses
 settings
 
-
 # %% [markdown]
 # ## Exercise 1: predict before you run
 #
-# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that the size of the embedding costs next to nothing.
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that a larger embedding adds very few parameters.
 #
-# The example's network has 1,708,201 parameters with `class_emb_size = 4`. How many **more** has it with 10? (Its first
-# convolution has 32 filters of 3 x 3.) Reckon, do not run.
+# The example's network has 1,708,201 parameters with `class_emb_size = 4`. How many parameters are **added** when the
+# size grows from 4 to 10? The first convolution has 32 filters of 3 x 3. Work it out on paper, without running code.
 #
-# *Expected output*: the table after the check shows the true counts; the difference between two of its rows is your
-# number.
-#
-# <details><summary>Help: I see "something reads those numbers", "kept somewhere, too" or "without what reads it"</summary>
-#
-# Two places grow, and you have counted one: the table of ten rows, and the convolution that reads the channels.
-# </details>
-#
-# <details><summary>Help: I see "how many weights does each bring", "read by all of the 32 filters" or "counts all of size 10"</summary>
-#
-# Each new channel comes with a 3 x 3 kernel in each of the 32 filters. And count what is new, not what size 10 has in all.
-# </details>
-#
-# <details><summary>Help: I see "as if all its channels were new"</summary>
-#
-# Asked is the difference. The picture's channel, and four for the class, were there before.
-# </details>
+# *Expected output*: the table after the check shows the number of parameters for each size. The difference between its
+# rows for size 4 and size 10 is your number.
 
 # %% tags=["exercise-extra_parameters"]
 extra_parameters = ...  # a whole number in place of the dots
@@ -86,15 +71,22 @@ extra_parameters = ...  # a whole number in place of the dots
 exercises.extra_parameters.check(extra_parameters)
 
 # %% [markdown]
-# Stuck? `exercises.extra_parameters.hint()`
+# Stuck? `exercises.extra_parameters.hint()`, and at last `exercises.extra_parameters.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "reads those numbers", "must also be stored" or "leaves out the layer that reads it"</summary>
 #
-# ```python
-# rows = 10 * (10 - 4)  # each of ten classes gets six more numbers
-# first_convolution = (10 - 4) * 32 * 3 * 3  # six more channels, seen by 32 filters of 3 x 3
-# extra_parameters = rows + first_convolution
-# ```
+# Two parts of the network grow, and you counted only one of them. One part is the table with ten rows. The other part
+# is the convolution that reads the channels.
+# </details>
+#
+# <details><summary>Help: I see "How many weights does each of them need" or "3 x 3 weights for each new channel"</summary>
+#
+# Each new channel needs 3 x 3 weights in each of the 32 filters.
+# </details>
+#
+# <details><summary>Help: I see "as if all its channels were new" or "counts everything at size 10"</summary>
+#
+# Count only what is added. The channel of the picture and four channels for the class were there before.
 # </details>
 
 # %%
@@ -117,12 +109,17 @@ table(
 # %% [markdown]
 # ## The experiment
 #
-# Does the size matter, then? Twelve trainings shall tell: four sizes, and three random seeds each. The example's network
-# would take days for that. For a *comparison* small pictures and a small network will do: `ClassConditionedUnet.small()`
-# draws digits of 14 x 14 pixels, and `RECIPES["small"]` trains it in less than half a minute. All twelve see the same
-# number of images; only the size and the seed differ.
+# Does the size change how good the digits are? We run twelve trainings: four sizes, each with three random seeds. With
+# the example's network and its ten epochs this would take days. For a *comparison* we take small pictures and a small
+# network: `ClassConditionedUnet.small()` draws digits of 14 x 14 pixels. At the preset `laptop` one training takes less
+# than a minute. All twelve trainings see the same number of images. Only the size and the seed differ.
 #
-# Before you run it, **commit yourself**: which size will draw the most recognisable digits after so short a training?
+# The small network differs from the example's network in more than its size. It has no attention, and each of its
+# GroupNorms has a single group, so that no GroupNorm removes the label (notebook 2). The experiment tells us about this
+# small network. The example's network may behave differently.
+#
+# Before you run the experiment, **make a guess**: which size draws the most recognisable digits after such a short
+# training?
 
 # %% tags=["guess"]
 my_guess = ...  # 1, 2, 4 or 10
@@ -148,8 +145,8 @@ for size in sizes:
         print(f"size {size:2}, seed {seed}: {run.seconds:4.0f} s, {scores['class_accuracy']:.0%} recognised")
 
 # %% [markdown]
-# One line per training is hard to read. The same as a table: the mean over the seeds, and in parentheses the smallest and
-# the largest.
+# One line per training is hard to read. The table shows the mean over the seeds and, in parentheses, the smallest and
+# the largest value.
 
 # %%
 from course_utils.display import mean_and_range
@@ -186,21 +183,29 @@ else:
     print(f"You guessed size {my_guess}; the best here is size {best}, on average over the seeds.")
 
 # %% [markdown]
-# **How to read it.** Look at the dots first: trainings that differ only in the seed end at different values. A difference
-# between two sizes counts only where it is larger than that.
+# **How to read it.** Look at the dots of one size first. These trainings differ only in the seed, and still they end at
+# different values. A difference between two sizes counts only if it is larger than the differences between seeds.
 #
-# At the `laptop` preset size 10 is ahead of all others, and size 4 is ahead of 1 and 2, by more than the seeds differ. The dots
-# of 1 and 2 overlap: three seeds cannot tell these two apart. The loss shows less: most of it is noise that no network can
+# Compare the dots with 10 percent, too. A network that ignores the label draws the right digit only by chance, in about
+# 10 percent of the pictures.
+#
+# Which sizes can you tell apart? If the dots of two sizes overlap, three seeds are not enough to say which size is
+# better. In our runs size 10 was ahead of all other sizes, and the dots of sizes 1 and 2 overlapped. In the table, the
+# loss differs less between the sizes than the class accuracy does: most of the loss is noise that no network can
 # predict (notebook 3).
 #
-# Why are ten numbers better, when exercise 1 showed that they add almost no parameters? A guess: the first convolution
-# computes weighted sums of the numbers. From ten numbers it can give each digit any value it likes: for example, a channel
-# that is high for 0, 3 and 8 and low for the rest. From one number it can only make more or less of the same. The layers after it
-# can do the rest, but they have to learn that first.
+# Why can ten numbers be better, although they add almost no parameters? Here are two guesses. This notebook does not
+# test them.
 #
-# ### Can one number do?
+# - The first convolution computes weighted sums of the numbers. From ten numbers it can give each digit any value: for
+#   example, a channel that is high for 0, 3 and 8 and low for the other digits. From one number it can only compute a
+#   multiple of this number, plus a constant. Later layers can do the rest, but they have to learn it first.
+# - The numbers start at random values. A vector of ten random numbers is longer than a vector of one. So at the start
+#   of the training a longer list of numbers has a stronger effect on the network.
 #
-# So give it longer: size 1 again, with four times the training.
+# ### Is one number enough?
+#
+# We train size 1 again, four times as long.
 
 # %%
 longer = replace(
@@ -223,14 +228,17 @@ counts = torch.tensor(scores["confusion"])[order][:, order]
 confusion(counts.tolist(), [digits.class_names[label] for label in order], "Digits in the order of their numbers (percent)")
 
 # %% [markdown]
-# One number can do: far more digits are recognised than after the short training. The digits stand here in the order of
-# their numbers. A mistake right beside the diagonal means that a digit was drawn as its *neighbour on the line*. On a line a
-# digit has only two neighbours; ten numbers leave more room. (Size 10 has not had the longer training, so this does not say
-# which of the two would be better then.)
+# Compare with the short trainings of size 1: after the longer training far more digits are recognised. We have not
+# trained size 10 for this long, so we cannot say which size would be better then.
 #
-# ### Which digits sit together?
+# In the matrix, the digits are in the order of their numbers. A mistake right beside the diagonal means that the
+# network drew the digit's *neighbour on the line*. With one number, a digit has at most two neighbours. With ten
+# numbers there is more room.
 #
-# In the example's network, which was trained long enough to draw good digits, with four numbers each:
+# ### Which digits are close to each other?
+#
+# Now we look at the example's network, with four numbers for each digit. The weights come with the course; they were
+# trained for much longer and draw good digits.
 
 # %%
 embedding_map(trained.unet.class_emb.weight[:10], digits.class_names, "The example's network: ten vectors of four numbers")
@@ -247,34 +255,24 @@ table(
 
 
 # %% [markdown]
-# Look at the neighbours. 3 and 8 are nearest to each other, which fits how they look; 2 and 6 are, too, which does not
-# strike the eye. The 1, the thinnest of the digits, stands farthest from all the others. Do not read too much into it: the
-# vectors began at random, training moves them only as far as the task needs, and the map shows two directions of four
-# (4 and 9 are farther apart than they look; the table has the true distances).
+# Look at the neighbours in the table. 3 and 8 are nearest to each other, and they look similar. 2 and 6 are nearest to
+# each other, too, and so are 5 and 9. The 1 has the largest mean distance from the other digits.
+#
+# Do not conclude too much from this. The vectors started at random values, and the training does not ask for similar
+# digits to be close. The map shows only two directions. Two digits that are close on the map can be far apart in four
+# dimensions: trust the table.
 #
 # ## Exercise 2: between two digits
 #
-# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that a class is a point, and that there are points between.
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: that each class is a point, and that the network draws something for
+# the points between them, too.
 #
-# `embedding` is an `nn.Embedding`; `start` and `end` are two labels; `share` goes from 0 to 1. Return the vector, (C,),
-# that lies so far on the straight way from the vector of `start` to that of `end`.
+# `embedding` is an `nn.Embedding`, `start` and `end` are two labels, and `share` is a number from 0 to 1. Return the
+# vector (C,) on the straight line from `start`'s vector to `end`'s vector. `share` = 0 gives `start`'s vector, `share`
+# = 1 gives `end`'s vector, and `share` = 0.5 gives the point halfway.
 #
-# *Expected output*: a correct answer drives the panel below. At share 0 it draws the first digit, at 1 the second.
-#
-# <details><summary>Help: I see "You mixed the labels"</summary>
-#
-# Halfway between the labels 3 and 8 lies 5.5, which is no digit. Look up both vectors first, then mix *them*.
-# </details>
-#
-# <details><summary>Help: I see "Start and end are swapped", "halfway, whatever the share" or "grows too long"</summary>
-#
-# The two weights are `1 - share` and `share`, in this order, and add up to 1.
-# </details>
-#
-# <details><summary>Help: I see "is not subscriptable" or "an axis too many" or "columns"</summary>
-#
-# The table is `embedding.weight`, (classes, C), and `embedding.weight[start]` is one row of it, (C,).
-# </details>
+# *Expected output*: your function makes the row of pictures after the check. Its first picture (0 %) shows the 3, its
+# last picture (100 %) shows the 8.
 
 # %% tags=["exercise-between"]
 def between(embedding, start, end, share):
@@ -285,18 +283,26 @@ def between(embedding, start, end, share):
 exercises.between.check(between)
 
 # %% [markdown]
-# Stuck? `exercises.between.hint()`
+# Stuck? `exercises.between.hint()`, and at last `exercises.between.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "You mixed the labels"</summary>
 #
-# ```python
-# def between(embedding, start, end, share):
-#     first, second = embedding.weight[start], embedding.weight[end]  # (C,) each
-#     return (1 - share) * first + share * second
-# ```
+# Halfway between the labels 3 and 8 lies 5.5, which is no digit. First look up both vectors, then mix the *vectors*.
 # </details>
 #
-# Your function, in eleven steps from the vector of the 3 to that of the 8:
+# <details><summary>Help: I see "Start and end are swapped", "always halfway" or "keeps its full weight"</summary>
+#
+# Each vector gets a weight that depends on `share`. The two weights add up to 1, and at `share` = 0 the start has all
+# of it.
+# </details>
+#
+# <details><summary>Help: I see "is not subscriptable", "one axis too many" or "columns of the table"</summary>
+#
+# The table is `embedding.weight`, (classes, C), and `embedding.weight[start]` is one row of it, (C,).
+# </details>
+#
+# Your function, in eleven steps from the vector of the 3 to the vector of the 8. All pictures start from the same
+# noise:
 
 # %%
 between = exercises.between.right_or_reference(between)
@@ -307,7 +313,7 @@ same_noise = [between_them([i], generator=torch.Generator().manual_seed(4), outp
 image_grid(torch.cat(same_noise), 11, [f"{share:.0%}" for share in shares], title="From the vector of the 3 to that of the 8")
 
 # %% [markdown]
-# Choose two digits, and drag:
+# Choose two digits, and drag the slider:
 
 # %%
 from course_utils.widgets import EmbeddingMixer
@@ -315,8 +321,11 @@ from course_utils.widgets import EmbeddingMixer
 EmbeddingMixer(trained, mix=between)
 
 # %% [markdown]
-# Where does one digit turn into the other? Is it a jump, or are there pictures that are a little of both? *Resample* a
-# few times: whether halfway looks like a digit at all depends on the noise, and on what else lies near.
+# Where does one digit turn into the other? Look at the row of eleven pictures again. How many of them are neither a
+# clear 3 nor a clear 8? If it is only one or two, the change is a jump and not a slow mixture. Press *Resample* a few
+# times in the panel: does the picture halfway look like a digit? That depends on the noise, too.
+#
+# The next cell says how you solved each exercise.
 
 # %%
 exercises.summary(4)
@@ -324,8 +333,9 @@ exercises.summary(4)
 # %% [markdown]
 # ## In three lines
 #
-# - The size of the embedding changes the first convolution and nothing else: 298 parameters for each number.
-# - After a short training more numbers are heard sooner; one training a size would not have shown it, three do.
-# - A class is a point among others, and the network draws something for every point.
+# - The size changes two parts of the network: the table of the vectors, and the first convolution, which reads the
+#   channels. Both are small.
+# - Trainings that differ only in the seed end at different values. So compare sizes over several seeds.
+# - A class is a point among other points, and the network draws something for every point.
 #
 # Next: [5. One-hot labels](05_one_hot.ipynb)

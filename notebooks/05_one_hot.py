@@ -11,18 +11,20 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/05_one_hot.ipynb)
 #
-# An embedding *learns* what to tell the network about each class. Does it have to? The example suggests trying the
-# plainest thing instead: one channel for each class, full of ones for the class that is asked for, and of zeros
-# otherwise. You write it, prove that it is an embedding in disguise, and measure what learning the embedding is worth.
+# An embedding *learns* which numbers the network gets for each class. Does it have to learn them? The example suggests
+# something simpler, *one-hot* labels: one channel for each class, filled with ones for the class that is asked for and
+# with zeros for all other classes. You write these channels, show that they are an embedding with a fixed table, and
+# measure whether learning the table makes a difference.
 #
-# **You will learn** to write one-hot channels, to count what they cost, to prove by a run that two networks are the same
-# network, and when a learned embedding earns its keep.
+# **You will learn** to write one-hot channels, to count what they cost, to test with a run whether two networks are the
+# same, and when a learned embedding is useful.
 #
-# **You need** notebook [4](04_embedding_size.ipynb). **Time**: thirty minutes with the exercises; the trainings take a
-# few minutes on a laptop without a GPU.
+# **You need** notebook [4](04_embedding_size.ipynb). **Time**: 30 minutes with the exercises. The trainings take about
+# ten minutes of it on a laptop without a GPU.
 #
-# Each exercise has a cell with dots (`...`) for your answer, and a cell that checks it. `hint()` gives a hint, again and
-# again a stronger one. Without an answer the notebook still runs to the end, on the reference answers.
+# Each exercise has a cell with dots (`...`), where you write your answer, and a cell that checks it. `hint()` gives a
+# hint; call it again for a stronger one. If you write no answer, the notebook uses the reference answers and still runs
+# to the end.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -39,7 +41,8 @@ network = ClassConditionedUnet(conditioning="one_hot")
 class_channels(network.class_channels(torch.tensor([3]), 28, 28)[0], title="What a one-hot network is told about a 3")
 
 # %% [markdown]
-# Ten channels, one of them on: the fourth, because classes are counted from 0. Nothing is looked up in a learned table.
+# There are ten channels, and one of them is full of ones: the fourth, because classes are counted from 0. The numbers
+# come from no learned table.
 
 # %%
 from course_utils import exercises
@@ -52,44 +55,12 @@ settings
 # %% [markdown]
 # ## Exercise 1: one-hot channels
 #
-# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: to turn labels into numbers that claim nothing, not even an order.
+# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: to give labels to a network without putting them in an order.
 #
-# `class_labels` is an int64 tensor (B,). Return a float tensor (B, num_classes, height, width): in each picture's stack
-# the channel of its class is 1 everywhere, the others are 0.
+# `class_labels` is an int64 tensor (B,). Return a float tensor (B, num_classes, height, width). For each picture, the
+# channel of its class is 1 everywhere, and all other channels are 0.
 #
-# *Expected output*: a correct answer is used by the cell after the check, which prints `the same: True`.
-#
-# <details><summary>Help: I see "A convolution wants floats"</summary>
-#
-# `torch.nn.functional.one_hot` returns int64. `.float()` turns it into float32.
-# </details>
-#
-# <details><summary>Help: I see "must not depend on which labels happen to be in the batch"</summary>
-#
-# Called with the labels alone, `one_hot` makes as many columns as the largest label needs. Tell it the number of classes.
-# </details>
-#
-# <details><summary>Help: I see "expanded size ... must match" or "every pixel must be told"</summary>
-#
-# Rows (B, num_classes) have two axes; a picture wants four. `rows[:, :, None, None]` adds two of length 1, and `expand`
-# repeats along them.
-# </details>
-#
-# <details><summary>Help: I see "The axes are mixed up", "Height and width are swapped", "a place too far" or "a channel too many"</summary>
-#
-# The order is batch, channel, height, width; class 0 has the first channel, and the last class the last one. The
-# checker's pictures are not square.
-# </details>
-#
-# <details><summary>Help: I see "Every picture gets the first picture's label."</summary>
-#
-# Look for a `class_labels[0]`: each picture of the batch has a label of its own.
-# </details>
-#
-# <details><summary>Help: I see "That is the label as a number"</summary>
-#
-# A channel full of 0.3 for a 3 says that a 3 is more than a 2 and less than a 4. For handwriting that means nothing.
-# </details>
+# *Expected output*: the cell after the check uses your function and prints `the same: True`.
 
 # %% tags=["exercise-one_hot_channels"]
 def one_hot_channels(class_labels, num_classes, height, width):
@@ -100,21 +71,43 @@ def one_hot_channels(class_labels, num_classes, height, width):
 exercises.one_hot_channels.check(one_hot_channels)
 
 # %% [markdown]
-# Stuck? `exercises.one_hot_channels.hint()`
+# Stuck? `exercises.one_hot_channels.hint()`, and at last `exercises.one_hot_channels.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "A convolution needs floats"</summary>
 #
-# ```python
-# from torch.nn import functional as F
-#
-#
-# def one_hot_channels(class_labels, num_classes, height, width):
-#     rows = F.one_hot(class_labels, num_classes).float()  # (B, num_classes)
-#     return rows[:, :, None, None].expand(-1, -1, height, width)
-# ```
+# `torch.nn.functional.one_hot` returns int64. `.float()` makes it float32.
 # </details>
 #
-# Yours against the course's:
+# <details><summary>Help: I see "must not depend on which labels are in the batch"</summary>
+#
+# If you call `one_hot` with the labels only, it makes as many columns as the largest label needs. Give it the number of
+# classes, too.
+# </details>
+#
+# <details><summary>Help: I see "expanded size ... must match" or "every pixel needs the label"</summary>
+#
+# `one_hot` returns two axes, (B, num_classes). The result needs four. `rows[:, :, None, None]` adds two axes of length
+# 1, and `expand` repeats the numbers along them.
+# </details>
+#
+# <details><summary>Help: I see "The axes are in the wrong order", "Height and width are swapped", "the channel of the next class" or "one channel too many"</summary>
+#
+# The order is batch, channel, height, width. Class 0 has the first channel, and the last class has the last channel.
+# The checker's pictures are not square.
+# </details>
+#
+# <details><summary>Help: I see "Every picture gets the first picture's label."</summary>
+#
+# Look for `class_labels[0]` in your code. Each picture of the batch has its own label.
+# </details>
+#
+# <details><summary>Help: I see "That is the label as a number"</summary>
+#
+# A channel full of 0.3 for a 3 tells the network that a 3 is more than a 2 and less than a 4. This order has no meaning
+# for the shapes of digits.
+# </details>
+#
+# Your channels against the course's channels:
 
 # %%
 one_hot_channels = exercises.one_hot_channels.right_or_reference(one_hot_channels)
@@ -124,27 +117,13 @@ print("the same:", torch.equal(one_hot_channels(labels, 10, 28, 28), network.cla
 # %% [markdown]
 # ## Exercise 2: what does it cost?
 #
-# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: to tell what is saved from what is spent.
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: to count both what is added and what is saved.
 #
-# The example's network has a table of ten rows of four numbers, and a first convolution with 32 filters of 3 x 3. How
-# many **more** parameters has it with one-hot labels instead? (Fewer would be a negative number.)
+# The example's network has a table of ten rows with four numbers each, and a first convolution with 32 filters of 3 x 3
+# weights. We replace the table by one-hot labels. How many **more** parameters does the network have then? (If it has
+# fewer, your answer is negative.)
 #
-# *Expected output*: the table after the check shows the true counts.
-#
-# <details><summary>Help: I see "what does the one-hot network do without?"</summary>
-#
-# You counted what grows. Something disappears.
-# </details>
-#
-# <details><summary>Help: I see "That is the table" or "The table was added" or "no table at all"</summary>
-#
-# The learned table counts on the embedding's side only, and is one of two things that differ.
-# </details>
-#
-# <details><summary>Help: I see "as if all ten channels were new" or "the sign is not"</summary>
-#
-# The embedding had channels for the class, too: count the difference. And *more* means one-hot minus embedding.
-# </details>
+# *Expected output*: the table after the check shows the number of parameters of both networks.
 
 # %% tags=["exercise-parameter_difference"]
 parameter_difference = ...  # a whole number in place of the dots
@@ -153,15 +132,21 @@ parameter_difference = ...  # a whole number in place of the dots
 exercises.parameter_difference.check(parameter_difference)
 
 # %% [markdown]
-# Stuck? `exercises.parameter_difference.hint()`
+# Stuck? `exercises.parameter_difference.hint()`, and at last `exercises.parameter_difference.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "is missing in the one-hot network"</summary>
 #
-# ```python
-# first_convolution = (10 - 4) * 32 * 3 * 3  # one-hot: ten channels for the class in place of four
-# table = 10 * 4  # but no learned table
-# parameter_difference = first_convolution - table
-# ```
+# You counted what grows. Something disappears, too.
+# </details>
+#
+# <details><summary>Help: I see "That is the table only", "You added the table" or "no table at all"</summary>
+#
+# Two things differ. Only the embedding network has a table. And the first convolution reads another number of channels.
+# </details>
+#
+# <details><summary>Help: I see "as if all ten channels were new" or "the sign is wrong"</summary>
+#
+# The embedding network has channels for the class, too: count the difference. *More* means one-hot minus embedding.
 # </details>
 
 # %%
@@ -185,29 +170,14 @@ table(
 
 
 # %% [markdown]
-# ## Exercise 3: an embedding in disguise
+# ## Exercise 3: one-hot as an embedding
 #
-# *Difficulty*: ● ● ●. *Minutes*: 8. *You learn*: what one-hot labels are in the language of embeddings.
+# *Difficulty*: ● ● ●. *Minutes*: 8. *You learn*: which embedding does the same as one-hot labels.
 #
-# Make the `nn.Embedding` with which an embedding network does exactly what the one-hot network does, and goes on doing it
-# however long it is trained.
+# Write a function that returns an `nn.Embedding`. A network with this embedding does exactly what the one-hot network
+# does, and training must not change that.
 #
-# *Expected output*: a correct answer goes into the run below, whose largest difference is exactly 0.
-#
-# <details><summary>Help: I see "training would change it"</summary>
-#
-# The table is right at the start. Its weight must not be trained: see `requires_grad`, or `freeze`.
-# </details>
-#
-# <details><summary>Help: I see "All rows are alike" or "the other diagonal" or "a class too many"</summary>
-#
-# Row 3 must be what your function of exercise 1 gives for a 3: ten numbers, with the one in place 3.
-# </details>
-#
-# <details><summary>Help: I see "wanted an `nn.Embedding`" or "wanted the function itself"</summary>
-#
-# Return the module, not its table; and hand the function to `check` without calling it.
-# </details>
+# *Expected output*: the run after the check uses your embedding, and its largest difference is exactly 0.
 
 # %% tags=["exercise-identity_embedding"]
 def identity_embedding(num_classes):
@@ -218,25 +188,28 @@ def identity_embedding(num_classes):
 exercises.identity_embedding.check(identity_embedding)
 
 # %% [markdown]
-# Stuck? `exercises.identity_embedding.hint()`
+# Stuck? `exercises.identity_embedding.hint()`, and at last `exercises.identity_embedding.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "training would change it"</summary>
 #
-# ```python
-# import torch
-# from torch import nn
-#
-#
-# def identity_embedding(num_classes):
-#     return nn.Embedding.from_pretrained(torch.eye(num_classes), freeze=True)
-# ```
+# The table is right at the start, but it must stay so. Look up `requires_grad`, or `freeze`.
 # </details>
 #
-# ### The proof, by a run
+# <details><summary>Help: I see "All rows are equal", "the other diagonal" or "one class too many"</summary>
 #
-# Two small networks (14 x 14 pixels, as in notebook 4) that start with the same weights: one takes one-hot labels, the
-# other your embedding. Both are trained on the same images with the same noise. If they are the same network, every loss
-# must be the same, to the last bit.
+# Row 3 must be what `one_hot` gives for the label 3: `num_classes` numbers, with a 1 in place 3 (counted from 0).
+# </details>
+#
+# <details><summary>Help: I see "wanted an `nn.Embedding`" or "wanted the function itself"</summary>
+#
+# Return the module, not its table. And give the function itself to `check`, without calling it.
+# </details>
+#
+# ### Test it with a run
+#
+# We train two small networks (14 x 14 pixels, as in notebook 4) that start with the same weights. One takes one-hot
+# labels, the other takes your embedding. Both see the same images with the same noise. If the two networks are the
+# same, all losses must be exactly equal.
 
 # %%
 from dataclasses import replace
@@ -269,13 +242,16 @@ print(f"{len(one_hot_run.losses)} steps, the losses begin {[round(loss, 4) for l
 print(f"largest difference between the two runs: {largest}")
 
 # %% [markdown]
-# So one-hot is not something else than an embedding: it is the embedding whose table is the identity, and stays so.
-# What is left to ask is whether *training* the table is worth anything.
+# So one-hot labels *are* an embedding: the embedding whose table is the identity matrix and is not trained. One
+# question is left: does it help to *train* the table?
 #
 # ## The experiment
 #
-# One-hot against a learned embedding of the same size, 10, at equal training; three seeds each, because one training is
-# not an experiment.
+# We compare one-hot labels with a learned embedding of the same size, 10. Both get the same training, with three seeds
+# each. (The trainings have more steps than those of notebook 4, so the results do not compare with notebook 4.)
+#
+# The two differ at the start, too. A one-hot vector has length 1. A learned vector starts with ten random numbers, and
+# its length is about 3.
 
 # %%
 from course_utils.evaluation import evaluate
@@ -312,14 +288,17 @@ spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three se
 
 
 # %% [markdown]
-# Where the dots of the two overlap, as they do at the `laptop` preset, three seeds do not tell the two apart: a learned
-# table of ten numbers a class buys nothing that the first convolution could not learn by itself. It reads both, after all,
-# with weights of its own.
+# **How to read it.** Do the dots of the two overlap? They do in our runs. Then three seeds cannot tell which of the two
+# is better. This does not show that they are equally good: a small difference would need more seeds.
 #
-# ## When does a learned embedding earn its keep?
+# A small difference is no surprise. The first convolution has its own weights for each of the ten channels. So one-hot
+# channels can have every effect on the network that a learned table of ten numbers per class can have.
 #
-# Ten classes are few. One-hot labels need a channel for each class, an embedding as many as you like. What a batch of
-# 128 pictures, and the first convolution of the example's network, have to bear:
+# ## When is a learned embedding useful?
+#
+# Ten classes are few. One-hot labels need one channel for each class. An embedding has as many channels as you choose.
+# The table shows two costs: the memory for the class's channels of 128 pictures, and the parameters that belong to the
+# class, in the first convolution of the example's network and in the embedding's table.
 
 # %%
 def cost(num_classes, channels, rows):
@@ -337,14 +316,18 @@ table(
 )
 
 # %% [markdown]
-# With a thousand classes the one-hot channels of a single batch fill hundreds of megabytes, nearly all of them zeros.
-# And one-hot vectors are all equally far from each other, for ever: a trouser is as unlike a dress as a shoe. A learned
-# table can put like classes side by side, and lets you ask for what lies between, as you did in notebook 4.
+# With a thousand classes, the one-hot channels of a single batch fill hundreds of megabytes, and nearly all of their
+# numbers are zero.
 #
-# ## Drag it
+# There is a second difference. All one-hot vectors have the same distance from each other, and training cannot change
+# that: trousers are as far from a dress as shoes are. A learned table can move the vectors of similar classes closer
+# together. (In notebook 4 you looked at such distances.)
 #
-# The last one-hot network of the experiment, for you to play with. Its digits are small (14 x 14) and its training was
-# short. The row shows what to expect where no kernel runs.
+# ## Try the slider
+#
+# This is the last one-hot network of the experiment. Its pictures are small (14 x 14), its training was short, and some
+# of its digits are hard to read: the table above says how many are recognised. The row of pictures shows what to expect
+# if no kernel runs. The cell after the slider says how you solved each exercise.
 
 # %%
 from course_utils.plotting import image_grid
@@ -364,8 +347,8 @@ exercises.summary(5)
 # %% [markdown]
 # ## In three lines
 #
-# - One-hot channels hand the label over as it is; the first convolution makes sense of it.
-# - They are an embedding whose table is the identity and is not trained, which a run proves to the last bit.
-# - A learned table pays when classes are many, or alike.
+# - One-hot channels give the label to the network as it is. The first convolution learns what to do with it.
+# - They are an embedding whose table is the identity matrix and is not trained. A run gives exactly the same losses.
+# - With many classes, one-hot channels need much memory, and a learned embedding does not.
 #
 # Next: [6. The FashionMNIST challenge](06_fashion_mnist_challenge.ipynb)

@@ -11,18 +11,19 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/06_fashion_mnist_challenge.ipynb)
 #
-# The example ends with a question: can you train a model that draws good *clothes* in less time than it takes here?
-# This notebook makes a contest of it. You turn the knobs, submit a run, see what it cost and what its clothes are worth,
-# and where you stand against the pars.
+# The example ends with a question: can you train a model that draws good *clothes* in less time? In this notebook you
+# try. You change settings, train, and see what the training cost and how good the clothes are. A score card compares
+# your runs with three results that come with the course.
 #
-# **You will learn** to measure the cost of a training so that two machines agree on it, to judge pictures by more than
-# one number, and what learning rate, batch size and the number of steps do.
+# **You will learn** to measure the cost of a training in a way that is the same on every machine, to judge pictures by
+# more than one number, and what learning rate, batch size and the number of steps do.
 #
-# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: half an hour, and as many runs as you like, each a
-# few minutes on a laptop without a GPU.
+# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: 30 minutes, and as many runs as you like. Each
+# run takes a few minutes on a laptop without a GPU.
 #
-# Exercises have a cell with dots (`...`) for your answer, and a cell that checks it. Without an answer the notebook still
-# runs to the end, on the reference answers.
+# Each exercise has a cell with dots (`...`), where you write your answer, and a cell that checks it. `hint()` gives a
+# hint; call it again for a stronger one. If you write no answer, the notebook uses the reference answers and still runs
+# to the end.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -37,8 +38,8 @@ clothes = load_dataset("fashion_mnist")
 dataset_grid(clothes)
 
 # %% [markdown]
-# Ten kinds of clothes, in the format of MNIST: the same loop, the same network, and harder. A *Shirt* is easily taken for
-# a *T-shirt*, a *Pullover* or a *Coat*, and not by networks alone.
+# There are ten kinds of clothes, in the format of MNIST. The same loop and the same network work, but the task is
+# harder: a *Shirt* looks like a *T-shirt*, a *Pullover* or a *Coat*. People confuse them, too.
 
 # %%
 from course_utils import exercises
@@ -51,34 +52,26 @@ settings
 # %% [markdown]
 # ## The rule
 #
-# - **Start** from random weights, and train on FashionMNIST's train split. Any network, any settings.
-# - **Cost** is counted in *images seen* (repeats count) and in *floating point operations*, which are the same on every
-#   machine. Seconds are noted, too, but compare them only on one machine.
-# - **Quality** is class accuracy *and* the excess distance (notebook 3), on 1,000 pictures. Both count: strong guidance
+# - **Start** from random weights, and train on FashionMNIST's train split. You may choose any network and any settings.
+# - **Cost** is counted in *floating point operations* (FLOP; 1 TFLOP is a million million). It is the same on every
+#   machine. The score card also shows the *images seen*, where repeats count, and the seconds. Compare seconds only on
+#   one machine.
+# - **Quality** is class accuracy *and* excess distance (notebook 3), on 1,000 pictures. Both count: strong guidance
 #   raises the accuracy, and makes the pictures less varied.
-# - A **par** is a result to beat. A run **beats** a par if it costs no more, and is at least as good by both measures. Only
-#   rows that were judged on as many pictures are compared.
+# - A **par** is a result to beat. Your run **beats** a par if it costs no more operations and is at least as good by
+#   both measures. Two rows are compared only if both were judged on the same number of pictures.
 #
 # ## Exercise 1: what does a training cost?
 #
-# *Difficulty*: ● ○ ○. *Minutes*: 3. *You learn*: to compare trainings without a stopwatch.
+# *Difficulty*: ● ○ ○. *Minutes*: 3. *You learn*: to compare trainings without measuring seconds.
 #
-# One image forward through the network takes `forward_flops` operations. A training has so many steps, each on a batch.
-# How many operations is it in all? For each image, going backward costs about **twice** as much as going forward: one
-# product for the gradient of the weights, one for that of what came in.
+# To send one image forward through the network takes `forward_flops` operations. A training has `steps` steps, and each
+# step uses a batch of `batch_size` images. How many operations does the whole training take? For each image, going
+# backward costs about **twice** as much as going forward: one product gives the gradient of the weights, and another
+# one gives the gradient of the layer's input.
 #
-# *Expected output*: the cell after the check compares your reckoning with operations that were really counted; they
-# agree within a few percent.
-#
-# <details><summary>Help: I see "the way forward only" or "twice as much as forward"</summary>
-#
-# Forward is one part, backward are two more.
-# </details>
-#
-# <details><summary>Help: I see "A step takes a whole batch" or "a single step" or "Those are the images"</summary>
-#
-# Three things are multiplied with each other, and with the three parts: steps, images a step, operations an image.
-# </details>
+# *Expected output*: the cell after the check compares your result with the operations that PyTorch counts. They agree
+# within about ten percent, because the factor of two is a rule of thumb.
 
 # %% tags=["exercise-training_flops"]
 def training_flops(steps, batch_size, forward_flops):
@@ -89,15 +82,16 @@ def training_flops(steps, batch_size, forward_flops):
 exercises.training_flops.check(training_flops)
 
 # %% [markdown]
-# Stuck? `exercises.training_flops.hint()`
+# Stuck? `exercises.training_flops.hint()`, and at last `exercises.training_flops.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "counts forward only" or "Backward alone costs about twice as much"</summary>
 #
-# ```python
-# def training_flops(steps, batch_size, forward_flops):
-#     images = steps * batch_size
-#     return 3 * forward_flops * images  # forward once; backward costs about twice as much again
-# ```
+# Forward is one part, backward is two more parts.
+# </details>
+#
+# <details><summary>Help: I see "a whole batch", "a single step" or "the number of images"</summary>
+#
+# Multiply three numbers: the steps, the images per step, and the operations per image (forward and backward together).
 # </details>
 
 # %%
@@ -120,30 +114,15 @@ table(rows)
 
 
 # %% [markdown]
-# ## Exercise 2: whom does it draw badly?
+# ## Exercise 2: which class is drawn badly?
 #
-# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: to look behind a mean.
+# *Difficulty*: ● ● ○. *Minutes*: 5. *You learn*: to find what a mean hides.
 #
-# `confusion` is an int64 tensor (classes, classes) of counts: row, the class asked for; column, the class recognised.
-# Return a float tensor (classes,): of the pictures asked for of each class, the share that was recognised as it. It is
-# called *recall*.
+# `confusion` is an int64 tensor (classes, classes) of counts. Its rows are the classes asked for, its columns are the
+# classes recognised. Return a float tensor (classes,): for each class, the share of its pictures that was recognised as
+# this class. This share is called *recall*.
 #
-# *Expected output*: the cell after the check prints the recall of each kind of clothes, and *Shirt* comes off worst.
-#
-# <details><summary>Help: I see "It is called precision" or "all pictures"</summary>
-#
-# A row belongs to the class asked for. Its sum is how often that class was asked for: `sum(dim=1)`.
-# </details>
-#
-# <details><summary>Help: I see "a number for each class" or "take its diagonal"</summary>
-#
-# Wanted are as many numbers as classes. `confusion.diag()` is a number for each class, too.
-# </details>
-#
-# <details><summary>Help: I see "counts", "percentages" or "the dtype is int64"</summary>
-#
-# A share lies between 0 and 1, and `/` makes floats of integers where `//` does not.
-# </details>
+# *Expected output*: the cell after the check prints the recall of each kind of clothes. The lowest one comes first.
 
 # %% tags=["exercise-class_recall"]
 def class_recall(confusion):
@@ -154,14 +133,21 @@ def class_recall(confusion):
 exercises.class_recall.check(class_recall)
 
 # %% [markdown]
-# Stuck? `exercises.class_recall.hint()`
+# Stuck? `exercises.class_recall.hint()`, and at last `exercises.class_recall.solution()`.
 #
-# <details><summary>Solution</summary>
+# <details><summary>Help: I see "called precision" or "the number of all pictures"</summary>
 #
-# ```python
-# def class_recall(confusion):
-#     return confusion.diag() / confusion.sum(dim=1)  # recognised as asked for, of all that were asked for
-# ```
+# A row belongs to the class asked for. The sum of a row is how often this class was asked for: `sum(dim=1)`.
+# </details>
+#
+# <details><summary>Help: I see "Return a number for each class" or "Take its diagonal"</summary>
+#
+# The result has one number for each class. `confusion.diag()` has one number for each class, too.
+# </details>
+#
+# <details><summary>Help: I see "Those are counts", "percentages" or "the dtype is int64"</summary>
+#
+# A share is a number between 0 and 1. `/` turns integers into floats, and `//` does not.
 # </details>
 
 # %%
@@ -180,8 +166,8 @@ for name, share in sorted(zip(best_known.class_names, recall.tolist()), key=lamb
 confusion_figure(scores["confusion"], best_known.class_names, "The bundled weights: percent of each row")
 
 # %% [markdown]
-# The judge is a classifier, and it makes mistakes too. The next line compares: how many of the drawn clothes it recognises,
-# and how many real clothes that it has never seen.
+# The *judge* is the classifier that recognises the clothes (notebook 3). It makes mistakes, too. The next line
+# compares: how many of the drawn clothes does it recognise, and how many real clothes that it has never seen?
 
 # %%
 from course_utils.classifier import load_classifier
@@ -190,8 +176,9 @@ from course_utils.evaluation import summarize
 print(summarize(scores))
 
 # %% [markdown]
-# If more drawn clothes are recognised than real ones, the drawn clothes are *plainer* than real ones, not better. That is
-# why the distance counts as much as the accuracy. Marks for the distance, measured once on real clothes:
+# If more drawn clothes are recognised than real ones, this does not mean that the drawn clothes are better. They may be
+# *plainer*: real clothes are more varied, and harder to recognise. That is why the distance counts as much as the
+# accuracy. To give you a feeling for distances, here are some that were measured once on real clothes:
 
 # %%
 marks = {"other real clothes": 0.0} | load_classifier("fashion_mnist").config.marks
@@ -200,16 +187,20 @@ table([{"pictures": name, "excess distance": f"{value:.2f}"} for name, value in 
 # %% [markdown]
 # ## The score card
 #
-# Three rows are there before you start:
+# The score card has three rows before you start:
 #
 # | row | network | training | pictures drawn in |
 # |---|---|---|---|
-# | the **example's settings** | the fast track's, which is smaller | Adam at 1e-3, batches of 128, noise prediction, for 40,960 images | 50 steps of DDIM |
-# | the **fast track** | the fast track's | that of notebook 3, for 40,960 images | 6 guided steps |
-# | the **best known** | the fast track's | the weights that come with the course: about two hours with fine-tuning | 4 steps, 3 of them guided |
+# | **the example's settings, small network** | the fast track's, which is smaller than the example's | Adam at 1e-3, batches of 128, noise prediction, 40,960 images | 50 steps of DDIM |
+# | **the fast track** | the fast track's | that of notebook 3, 40,960 images | 6 guided steps |
+# | **the best known** | the fast track's | the weights that come with the course: about two hours with fine-tuning | 4 steps, 3 of them guided |
 #
-# All rows were measured by `python -m tools.pars`, as means over five seeds of 1,000 pictures. The seconds are those of two
-# CPU cores; other work ran beside the training of the best known, and beside a part of that of the example's settings.
+# The first of these is not the whole example. The example has a larger network, trains for ten epochs, and draws in
+# 1000 steps. The score card has no row for that.
+#
+# The rows are means over five seeds of 1,000 pictures (`python -m tools.pars`). The seconds were measured on two CPU
+# cores that did other work at the same time. For the best known, the operations of the discriminator (a second network,
+# used in fine-tuning) are not counted.
 
 # %%
 from course_utils.challenge import Challenge
@@ -220,18 +211,25 @@ challenge.score_card()
 # %% [markdown]
 # ## Your run
 #
-# Turn the knobs. Some questions to try, one at a time:
+# Change the settings in the next cell. Here are some questions. Try them one at a time, and write down what you expect
+# before you run:
 #
-# - Half the learning rate, or twice? What happens at ten times?
-# - Half as many steps on batches twice as large cost the same. Are they worth the same?
-# - `max_steps`: how much do the last steps buy? (The learning rate falls to zero at the end of whatever length you
-#   choose.) `num_epochs` counts whole passes over the 60,000 images; the shorter of the two ends the training.
-# - `optimizer="adamw"` in place of Muon (notebook 7), or Muon with more steps on smaller batches: what does it buy?
+# - What happens with half the learning rate, with twice, with ten times?
+# - Half as many steps on batches twice as large cost the same. Are the pictures as good?
+# - `max_steps`: how much do more steps help? (The learning rate falls to zero at the end of the training, for every
+#   length that you choose.) `num_epochs` counts passes over the 60,000 images. The shorter of the two ends the
+#   training.
+# - What changes with `optimizer="adamw"` in place of `"muon"` (notebook 7)? What do more steps on smaller batches
+#   change with Muon?
 # - More guidance, or less? Look at both measures of quality.
-# - Small pictures first: with two stages, `((16, small_config), (28, config))`, the first one costs less than half as much
-#   a step. How would you share out the steps?
-# - Another network, `make_model=lambda: ClassConditionedUnet.fast(layers_per_block=2)`: each image teaches it more, but each
-#   image also costs more.
+# - Small pictures first: define `small_config`, a second `TrainingConfig.fast(...)`, and use two stages,
+#   `stages=((16, small_config), (28, config))`. A step on small pictures costs less than half. How do you divide the
+#   steps between the stages?
+# - Another network: `make_model=lambda: ClassConditionedUnet.fast(layers_per_block=2)`. Each step costs more. Do the
+#   pictures get better for the same cost?
+#
+# The [log of trials](../tests/benchmarks/README.md#the-log-of-trials) shows what such changes did with *digits*. Look
+# at it after your own runs.
 
 # %% tags=["knobs"]
 from dataclasses import replace
@@ -264,9 +262,10 @@ pictures = pipe(labels, generator=torch.Generator().manual_seed(0), output_type=
 image_grid(pictures, 10, short_names(pipe.class_names), title="Your clothes")
 
 # %% [markdown]
-# ### Dress it
+# ### A slider for clothes
 #
-# A slider with names. The row above the panel shows what to expect where no kernel runs: all ten from the same noise.
+# The slider shows the names of the classes. The row of pictures above the panel shows what to expect if no kernel runs:
+# all ten pictures start from the same noise. After a training as short as this one, some of them may be malformed.
 
 # %%
 row = [pipe([label], generator=torch.Generator().manual_seed(4), output_type="pt").images for label in range(10)]
@@ -278,7 +277,7 @@ from course_utils.widgets import ClassPicker
 ClassPicker(pipe)
 
 # %% [markdown]
-# ## Where do you stand?
+# ## Compare your run with the pars
 
 # %%
 challenge.score_card()
@@ -287,25 +286,29 @@ challenge.score_card()
 challenge.plot()
 
 # %% [markdown]
-# To the left is cheaper. In the upper picture higher is better, in the lower one lower is better. The dashed line shows, for
-# each cost, the best result of all rows that cost no more.
+# Cheaper runs are further to the left. In the upper picture higher is better, in the lower picture lower is better. The
+# dashed line shows, for each cost, the best result of all rows that cost no more.
 #
-# ## When it goes wrong
+# ## When a training fails
 #
-# A learning rate can be too high. Nothing is lost by trying:
+# A learning rate can be too high. Here we make it five million times as high, and switch off `max_grad_norm`, which
+# would limit the damage:
 
 # %%
 reckless = recipe.with_changes(learning_rate=1e4, max_grad_norm=None, max_steps=max(4, settings.train_images // 1024))
 challenge.submit("reckless", reckless)
 
 # %% [markdown]
-# Your earlier runs are still on the card. Go back to *Your run*, change one knob, and submit again: every run is kept in
-# `runs/challenge.json` (with its name, so give it one that you will understand tomorrow).
+# The message may name a learning rate below the one that we set: the learning rate rises during the first steps of a
+# training.
+#
+# Your earlier runs are still on the score card. Go back to *Your run*, change one setting, and submit again. Every run
+# is kept in `runs/challenge.json` under its name, so choose a name that you will understand tomorrow.
 #
 # ## Your own pictures
 #
-# Everything above also works with pictures of your own: a folder with a sub-folder for each class. The names of the
-# sub-folders are the names of the classes. Here a few lines of code draw such a folder: 300 small shapes.
+# You can do the same with your own pictures. Put them into a folder with one sub-folder for each class. The names of
+# the sub-folders become the names of the classes. Here a few lines of code make such a folder: 300 small shapes.
 
 # %%
 from course_utils.data import ImageDataset
@@ -318,7 +321,7 @@ print(f"{len(shapes)} pictures of {', '.join(shapes.class_names)}")
 dataset_grid(shapes)
 
 # %% [markdown]
-# The same recipe as before, shorter. It sees each picture many times:
+# We use the fast track's recipe, with half as many images. It sees each picture many times:
 
 # %%
 own_recipe = RECIPES["fast"].for_images(settings.train_images // 2)
@@ -328,14 +331,14 @@ drawn = own_pipe(labels, generator=torch.Generator().manual_seed(0), output_type
 image_grid(drawn, len(shapes.class_names), own_pipe.class_names, title="Drawn anew")
 
 # %% [markdown]
-# Drag the slider: it has the names of your classes.
+# Drag the slider. It has the names of your classes.
 
 # %%
 ClassPicker(own_pipe)
 
 # %% [markdown]
-# Does the network draw new pictures, or copies of those that it was trained on? With so few pictures this is worth a look.
-# Each drawn picture stands above the training picture that is nearest to it:
+# Does the network draw new pictures, or copies of the pictures that it was trained on? With so few training pictures we
+# have to check. In the figure, each drawn picture stands above the training picture that is nearest to it:
 
 # %%
 from course_utils.evaluation import check_for_copies
@@ -347,9 +350,14 @@ print(f"distance to the nearest training picture: {check['relative_distance']:.2
 copies(drawn, shapes.images, check)
 
 # %% [markdown]
-# The class accuracy needs a judge that knows your classes: `train_judge(shapes)` in `course_utils.classifier` trains one, and
-# `evaluate(own_pipe, judge=...)` asks it. `own_pipe.save_pretrained("runs/my-shapes")` keeps your network, with its class
-# names.
+# A value near 0 would mean copies. A value near 1 means that the drawn pictures are as new as shapes that the network
+# has never seen.
+#
+# To measure class accuracy, you need a judge that knows your classes. `train_judge(shapes)` in
+# `course_utils.classifier` trains one, and `evaluate(own_pipe, judge=...)` uses it.
+# `own_pipe.save_pretrained("runs/my-shapes")` saves your network with its class names.
+#
+# The next cell says how you solved each exercise.
 
 # %%
 exercises.summary(6)
@@ -357,8 +365,8 @@ exercises.summary(6)
 # %% [markdown]
 # ## In three lines
 #
-# - Images seen and operations can be compared between machines; seconds cannot.
-# - Accuracy, distance and recall by class each see what the others miss.
-# - Change one thing at a time, and write down what you expected before you look.
+# - Operations can be compared between machines. Seconds cannot.
+# - Class accuracy, excess distance and the recall of each class show different faults.
+# - Change one setting at a time, and write down what you expect before you run.
 #
 # Next: [7. From hours to minutes, and a slider that is live](07_faster.ipynb)

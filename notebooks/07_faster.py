@@ -11,17 +11,20 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/class-conditional-diffusion-course/blob/main/notebooks/07_faster.ipynb)
 #
-# The Hugging Face example trains for hours on a laptop, and then takes a thousand steps for each digit: too slow to train
-# along, and far too slow for a slider. Its authors leave making it faster as a project. Here is that project, done, and
-# taken apart again: a ladder from their notebook to the slider in notebook 3. Each rung is a cell that you can run, and
-# that measures its own multiple on *your* machine.
+# On a laptop, the Hugging Face example trains for hours, and then it takes a thousand steps to draw a digit. That is
+# too slow for a slider. Its authors suggest making it faster as a project. This notebook shows how this course did it,
+# one change at a time. Most cells measure what a change gains on *your* machine.
+#
+# A figure called a *ladder* puts the changes together. Its first line is the example. Each line below it, a *rung*,
+# makes one more change.
 #
 # **You will learn** where the time of a training goes, which changes make it shorter and by how much, where the class
-# should enter the network, why few-step sampling wants another prediction than the noise, what guidance does, how many
-# steps a picture needs, how a network learns to draw in two, and which famous accelerations do nothing on a laptop.
+# should enter the network, why sampling in few steps works better with another prediction than the noise, what guidance
+# does, how many steps a picture needs, how a network learns to draw in two steps, and which well-known accelerations do
+# not help on a laptop.
 #
-# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: half an hour to read; it runs for a few minutes
-# on a laptop without a GPU.
+# **You need** notebook [3](03_training_and_sampling.ipynb). **Time**: 50 minutes to read. The cells run for about half
+# an hour on a laptop without a GPU. The part *Two steps* is the hardest one. You can skip it.
 
 # %%
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -47,10 +50,11 @@ settings = course_settings()  # presets: smoke, laptop, full; the environment va
 settings
 
 # %% [markdown]
-# # The first ladder: training
+# # Part 1: faster training
 #
-# A training costs *images seen* x *seconds an image*. Both can be made smaller. We start with what the example costs:
-# ten epochs of 60,000 images. A few of its steps are enough to know the seconds.
+# A training takes *images seen* x *seconds per image*. Both can be made smaller. We start with the time that the
+# example takes: ten epochs of 60,000 images. We do not train for hours to know it. A few steps tell us the seconds per
+# image.
 
 # %%
 from course_utils.data import load_dataset
@@ -75,10 +79,10 @@ print(f"the example: {1000 * example:.1f} ms an image, {in_time_units(EXAMPLE_IM
 # %% [markdown]
 # ## Rung 1: a lighter network
 #
-# A processor is kept busy by multiplications, and the number of them can be counted. The second column below counts
-# them, in millions of floating point operations for one image (notebook 6). The dearest part is not where one would
-# look for it: the example has *attention* on images of 14 x 14, where each of 196 places looks at all others, with
-# heads of only eight numbers. Those are few multiplications, and awkward ones.
+# Most of the work of a network is multiplications and additions. We can count them: the second column below shows
+# millions of floating point operations (MFLOP) per image (notebook 6). But operations are not seconds. In the example,
+# *attention* on images of 14 x 14 has few operations and takes much time. Each of 196 places looks at all others, in
+# heads of only eight numbers. Such small products are slow on a processor.
 
 # %%
 from course_utils.model import flops_per_image
@@ -103,14 +107,14 @@ table(
 )
 
 # %% [markdown]
-# The fast track keeps attention where there are 49 places, halves the width of the top level, where images are
-# largest, and has one block a level in place of two.
+# The fast track has attention only at the lowest level, where there are 49 places. It halves the widths of the two
+# upper levels, where the images are largest. And it has one block per level instead of two.
 #
 # ## Rung 2: images from memory
 #
-# MNIST is 47 MB: it fits into memory as one tensor, and a batch is one copy. We compare with PyTorch's `DataLoader` over the
-# same tensor. (The example's `DataLoader` reads torchvision's data set, which also makes a picture object of every image:
-# `python tests/benchmarks/data.py` measures that.)
+# MNIST has 47 MB. It fits into memory as one tensor, and a batch is one copy from it. We compare with PyTorch's
+# `DataLoader` over the same tensor. (The example's `DataLoader` reads torchvision's data set, which also makes a
+# picture object of every image. `python tests/benchmarks/data.py` measures that.)
 
 # %%
 from torch.utils.data import DataLoader
@@ -137,14 +141,14 @@ table(
 )
 
 # %% [markdown]
-# A large multiple, and a small gain: look at the last column. On a CPU the network takes nearly all of the time, however
-# the images come. Measure the share before you speed up a part.
+# The images arrive many times as fast, and the training gains very little: look at the last column. On a CPU nearly all
+# of the time goes into the network. Measure how much of the time a part takes before you make this part faster.
 #
 # ## Rung 3: fewer images
 #
-# The largest rung. How good are the pictures after a *fixed, small* number of images? Seven choices of the fast track
-# were made for that. We take them away one at a time, on the exercises' small pictures (notebook 4), because each of these
-# trainings has to be short. The excess distance compares with real images that are as small.
+# This is the largest rung. How good are the pictures after a *fixed, small* number of images? Seven settings of the
+# fast track were chosen for that. We take them away one at a time. These trainings have to be short, so we use small
+# pictures of 14 x 14 pixels (notebook 4). The excess distance compares with real images of the same size.
 
 # %%
 from dataclasses import replace
@@ -181,22 +185,26 @@ for name, recipe in variants.items():
 table(rows)
 
 # %% [markdown]
-# Compare each row with the first. Each row is *one* training: a small difference may be chance (notebook 4 shows how much
-# trainings differ that only have another seed). So this table is a trial. It shows large differences, and says nothing about
-# small ones. The [log of trials](../tests/benchmarks/README.md#the-log-of-trials) has more of them.
+# Compare each row with the first one. Each row is *one* training, so a small difference may be chance. (Notebook 4
+# shows how much trainings differ if only the seed differs.) This table can show large differences. It cannot show small
+# ones. The [log of trials](../tests/benchmarks/README.md#the-log-of-trials) has more trials.
 #
-# **Where the class enters.** As extra input channels, the label is seen once, by the first convolution, and whatever
-# the network needs of it deeper down has to be handed on from layer to layer. Added to the time embedding, it reaches
-# every residual block, and scales and shifts its channels. (Notebook 2 shows one reason more: the example's GroupNorm
-# removes what is the same at every pixel of a channel.)
+# The table does not compare the fast track with the example's ten epochs.
+# [The benchmarks](../tests/benchmarks/README.md) have both results.
 #
-# **Noise or velocity.** We come back to it below, where the pictures are drawn.
+# **Where the class enters.** As extra input channels, the label is seen once, by the first convolution. Each layer has
+# to hand it on to the next one. In the time embedding, the label reaches every residual block, where it scales and
+# shifts the channels. There is one more reason: the example's GroupNorm removes what is equal at every pixel of a
+# channel (notebook 2).
 #
-# **Which optimizer.** AdamW scales the gradient of each weight on its own. But a layer's weights form a *matrix*, and the
-# matrix of their gradients has singular values: a few are large, and many are small. *Muon*
+# **Noise or velocity.** Part 2 explains this setting.
+#
+# **Which optimizer.** AdamW scales the gradient of each weight separately. But the weights of a layer form a *matrix*,
+# and so do their gradients. A matrix stretches some directions more than others. The factors are its *singular values*:
+# for a gradient, a few are large and many are small. *Muon*
 # ([Jordan et al.](https://kellerjordan.github.io/posts/muon)) replaces the averaged gradients by a matrix with the same
-# directions, whose singular values are all about equal: a step goes as far in the small directions as in the large ones. Here
-# are the singular values of one layer, 32 of them, before and after:
+# directions and with singular values that are much closer to each other. So a step goes about as far in the weak
+# directions as in the strong ones. Here are singular values of one layer, which has 32, before and after:
 
 # %%
 import copy
@@ -217,8 +225,9 @@ for name, matrix in (("the averaged gradients", gradients), ("what Muon makes of
 table(rows)
 
 # %% [markdown]
-# Each is divided by the largest. No singular value has to be computed for that, only a few products of matrices, an odd
-# polynomial that is iterated:
+# Each value is divided by the largest one. Muon does not compute singular values. It needs only a few products of
+# matrices: it applies the same polynomial several times. `COEFFICIENTS` are the polynomial's three factors, and
+# `torch.baddbmm(a, b, c, beta=p, alpha=q)` computes `p * a + q * (b @ c)`.
 
 # %%
 show_source(orthogonalized)
@@ -226,10 +235,9 @@ show_source(orthogonalized)
 # %% [markdown]
 # ## Rung 4: small pictures first
 #
-# Which digit has which shape can be learned at 16 x 16 pixels: a third of the pixels, and less than half the seconds. The
-# network is made of convolutions, so it takes pictures of any size, and the same weights go on to whole pictures, for the
-# strokes. The fast track spends most of its steps on small ones. Cheaper steps do not automatically mean that the network
-# learns more per second: in the log of trials, as many *seconds* of whole pictures did as well.
+# At 16 x 16 pixels a picture has a third of the pixels, and a step takes less than half the time. The network is made
+# of convolutions, so the same weights work with pictures of any size. The fast track first learns the shapes on small
+# pictures, and then the strokes on whole ones.
 
 # %%
 stages, rows = RECIPES["fast"].stages, []
@@ -241,9 +249,10 @@ fast_seconds = sum(row["seconds"] for row in rows)
 table(rows)
 
 # %% [markdown]
-# ## The ladder so far
+# ## The ladder of training
 #
-# Multiply: so many images, times the seconds an image that you measured above.
+# Each line is a number of images times the seconds per image that you measured above. The last line adds up the seconds
+# of the table. (It is timed with Muon, and the other lines with the example's optimizer.)
 
 # %%
 from course_utils.plotting import ladder
@@ -260,27 +269,33 @@ ladder(
 )
 
 # %% [markdown]
-# This is how long the fast track takes. How good are its digits? You measured them in notebook 3.
-# [The benchmarks](../tests/benchmarks/README.md) train it with several seeds, on two processor cores. They also keep the log
-# of what was tried on the way there: what we predicted, and what came out.
+# Compare the numbers, not the lengths of the bars: the axis is logarithmic.
+#
+# The last rung saves seconds for the same number of images. This is not a gain at equal quality. In the log of trials,
+# whole pictures gave results that were as good after the same number of *seconds*.
+#
+# So this is how long the fast track takes. How good are its digits? You measured them in notebook 3.
+# [The benchmarks](../tests/benchmarks/README.md) train it with several seeds, on two processor cores. Their log says
+# what else we tried, what we expected, and what happened.
 
 # %% [markdown]
-# # The second ladder: sampling
+# # Part 2: faster drawing
 #
-# The network is evaluated once a step, and guidance evaluates it twice. So: a lighter network, fewer steps. The first
-# rung is climbed already. How few steps will do depends on what the network predicts, and on who takes the steps.
+# The network is evaluated once per step, and twice per step with guidance. There are two ways to save time: a lighter
+# network, which we have already, and fewer steps. How few steps are enough? That depends on what the network predicts,
+# and on the sampler.
 #
 # ## Noise, or velocity?
 #
-# At the first step of sampling, $t = 999$, there is nothing but noise: $\bar\alpha_{999}$ is about $2 \cdot 10^{-9}$.
-# What picture does the network's answer imply there?
+# Sampling starts at $t = 999$, where the picture is nothing but noise: $\bar\alpha_{999}$ is about $2 \cdot 10^{-9}$.
+# From the network's prediction we can compute the picture $\hat x_0$ that it expects behind the noise:
 #
-# - From predicted noise: $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon)\,/\,\sqrt{\bar\alpha_t}$. Any error
-#   in $\hat\epsilon$ is *divided by* $\sqrt{\bar\alpha_t}$.
-# - From predicted velocity: $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$. Any error in $\hat
-#   v$ is multiplied by at most one.
+# - From predicted noise: $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\epsilon)\,/\,\sqrt{\bar\alpha_t}$. Any error in
+#   $\hat\epsilon$ is *divided by* $\sqrt{\bar\alpha_t}$.
+# - From predicted velocity: $\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,\hat v$. Any error in
+#   $\hat v$ is multiplied by at most one.
 #
-# The two networks from rung 3, on real digits with more and more noise:
+# We take two networks from rung 3, and real digits with more and more noise:
 
 # %%
 from course_utils.data import scale_to_model
@@ -323,16 +338,17 @@ image_grid(
 )  # fmt: skip
 
 # %% [markdown]
-# "Wrong by" is the root of the mean square, for pixels from -1 to 1. At $t = 999$ even a small error of the predicted noise
-# is multiplied by about 20,000: the picture that follows from it says nothing. The velocity's answer is what we should
-# expect: the *mean* digit of the class that was asked for, which is all that can be known. With 1000 small steps the
-# first one hardly counts; with ten, a wrong first step is a tenth of the way.
+# "Wrong by" is the root of the mean square error, for pixels from -1 to 1. At $t = 999$ an error of the predicted noise
+# is multiplied by about 20,000. Even a small error gives a picture that says nothing. (The figure cuts pixels off at -1
+# and 1.) The picture from the velocity is what we should expect: the *mean* digit of the class that was asked for.
+# Nothing more can be known from pure noise. With 1000 small steps, one wrong step hardly counts. With ten steps, it is
+# a tenth of all steps.
 #
-# ## How many steps, and who takes them?
+# ## How many steps, and which sampler?
 #
-# A sampler follows a curve from noise to picture. *DDIM* goes straight ahead at each step, *DPM-Solver++* and *UniPC* also
-# use the step before. Here is each of them, with weights of the fast track's network that have seen fifteen times as many
-# images (`mnist-untuned`). Every step is guided, so it takes two network evaluations:
+# A sampler follows a curve from the noise to the picture. *DDIM* uses only the newest prediction in each step.
+# *DPM-Solver++* and *UniPC* also use earlier predictions. We compare them with the weights `mnist-untuned`: the fast
+# track's network after fifteen times as many images. Every step is guided, so it takes two network evaluations.
 
 # %%
 from course_utils.plotting import quality_by_steps
@@ -348,14 +364,18 @@ for name in ("ddim", "dpmsolver++", "unipc"):
 quality_by_steps(curves, f"{settings.eval_seeds} x {settings.eval_images} pictures per point{dataset.note}")
 
 # %% [markdown]
-# In the upper picture higher is better; in the lower one lower is better, and 0 is as good as real digits. Digits drawn in
-# two steps are smooth: they are recognised well, and only the distance shows that real digits look different. From four
-# steps on, more steps change little.
+# In the upper picture higher is better. In the lower picture lower is better, and 0 is as good as real digits. Look
+# first from left to right: digits drawn in two steps are smooth. They are recognised well, and only the distance shows
+# that real digits look different. With four steps or more, a larger number of steps changes little.
+#
+# Now compare the three lines. Which one is best? In our runs DDIM, the simplest sampler, was about as good as the
+# others, or better. The number of steps matters more than the choice among these three.
 #
 # ## Guidance
 #
-# Each step asks the network twice, for the class and for "no class", in one batch (`show_source(predict)` shows how).
-# **Drag the slider**: one digit of each class, each from noise that stays the same while you drag.
+# With guidance, each step asks the network twice in one batch: for the class, and for "no class". (The function
+# `predict` in [sampling.py](../course_utils/sampling.py) does it.) **Drag the slider**: it draws one digit of each
+# class, and the noise stays the same while you drag.
 
 # %%
 strengths = (1.0, 1.5, 3.0, 8.0)
@@ -378,11 +398,12 @@ for scale in strengths:
 table(rows)
 
 # %% [markdown]
-# Strong guidance makes every digit the plainest of its kind: the accuracy stays high, and the distance grows, because real
-# handwriting is more varied than that.
+# Look at the rows of digits: with strong guidance, strokes get thick and the digits look like the simplest form of
+# their class. In the table, class accuracy stays high. The distance grows, because real handwriting is more varied.
 #
-# **Not from the start.** The first steps, under the most noise, choose *which* of the many possible threes it will be.
-# Guided, they all choose the plainest. So let the first steps go unguided: `guidance_start` is their share.
+# **Guidance that starts late.** The first steps see the most noise. Our guess is that these steps choose *which* of
+# many possible threes is drawn, and that guidance makes them choose the most typical one. So we leave the first steps
+# without guidance: `guidance_start` is the share of the steps that are not guided.
 
 # %%
 rows = []
@@ -395,15 +416,17 @@ for start in (0.0, 0.2, 0.4, 0.6):
 table(rows)
 
 # %% [markdown]
-# ## Two steps: learn from what the sampler does
+# Look at both columns. A later start makes class accuracy a little lower. Which start gives the smallest distance?
 #
-# Diffusion training never sees what its network is used for. It asks for one prediction at a time, and the mean of all
-# possible pictures is the best answer to that; two steps from mean to mean end in a smooth digit. So let the network draw as
-# it will be used, in two steps, and judge the *result*: a second network, the **discriminator**, learns to tell drawn digits
-# from real ones, and the gradient of its judgement flows back through both steps of the sampler. This is *adversarial*
-# fine-tuning ([Goodfellow et al.](https://arxiv.org/abs/1406.2661); for few steps of diffusion
-# [Sauer et al.](https://arxiv.org/abs/2311.17042)). It begins with what diffusion training has taught, and goes on teaching
-# that beside it.
+# ## Two steps: train the network through its sampler
+#
+# (This part is optional.) After two steps of the sampler, digits are smooth. The reason: the training asks for one
+# prediction at a time, and the best answer to one question is the mean of all possible pictures. So let the network
+# draw as it will be used, in two steps, and judge the *result*. A second network, the **discriminator**, learns to
+# distinguish drawn digits from real ones. The gradient of its judgement goes back through both steps of the sampler
+# into the network. This is *adversarial* fine-tuning ([Goodfellow et al.](https://arxiv.org/abs/1406.2661); for few
+# steps of diffusion [Sauer et al.](https://arxiv.org/abs/2311.17042)). It starts from the trained network, and the old
+# training loss stays as one part of the new loss.
 
 # %%
 from course_utils.two_steps import AdversarialTrainer
@@ -411,15 +434,27 @@ from course_utils.two_steps import AdversarialTrainer
 show_source(AdversarialTrainer.training_step)
 
 # %% [markdown]
-# `draw` is the sampler of notebook 3 with its gradients kept. The discriminator says how real a picture looks *as each of
-# the ten classes*; a drawn one is compared with a real one of the same class:
+# `draw` is the sampler of notebook 3, and its gradients are kept. `adversarial_loss` is small if the discriminator
+# gives drawn digits higher scores than real ones. The discriminator gives a picture ten scores: how real it looks *as a
+# picture of each class*. It compares a drawn picture with a real one of the same class:
 
 # %%
 show_source(AdversarialTrainer.discriminator_step)
 
 # %% [markdown]
-# A minute or two of it, from the weights above, to see how it begins. The course's `mnist` had three quarters of an hour of
-# it, by `python -m course_utils tune`. Before, after, and after the longer one, from the same noise, two steps each:
+# What the lines mean:
+#
+# - `as_class` takes, for each picture, the score for its own class.
+# - `softplus(a - b)` is a smooth function that is small if `b` is larger than `a`. So `comparison` is small if real
+#   pictures have higher scores than drawn ones.
+# - `mismatch` does the same with real pictures and a wrong label (`other_labels`): the discriminator has to know the
+#   classes.
+# - In every second step (`PENALTY_EVERY`), the loss also grows with the gradients of the scores with respect to the
+#   pixels. This keeps the scores from changing too steeply.
+#
+# We run a few minutes of it to see how it begins. The course's `mnist` had about three quarters of an hour
+# (`python -m course_utils tune`). The figure shows digits before, after our short run, and after the long run, from the
+# same noise and in two steps each:
 
 # %%
 from course_utils.two_steps import AdversarialConfig, fine_tune
@@ -446,16 +481,16 @@ for name, pipe in two_steps.items():
 table(rows)
 
 # %% [markdown]
-# Before, the digits are recognised well, and too soft to be real. Sharp strokes are what the discriminator asks for first. A
-# few hundred batches on a laptop end there. It takes thousands of batches until the discriminator knows what makes a three
-# a three. Compare the last row with the guided steps of the tables above: two evaluations per digit in place of eight, and
-# the digits are as varied as without guidance.
+# Before fine-tuning, the digits are recognised well, but they are too soft. A short fine-tuning makes the strokes
+# sharp. In our runs it does not make the digits better yet: compare the first two rows of the table. The long
+# fine-tuning had 8,000 batches. Ours had a few hundred (at the preset `laptop`). Compare the last row with the guided
+# steps of the tables above: it takes two network evaluations per digit, and four guided steps take eight.
 #
-# Clothes are harder: cloth has texture, and two steps were not enough for it. The course's `fashion_mnist` was fine-tuned in
-# four, against the same discriminator, and a touch of guidance still helps it
-# ([its card](../course_utils/pretrained/fashion_mnist/README.md)).
+# Clothes are harder: two steps were not enough for them. The course's `fashion_mnist` was fine-tuned for four steps,
+# and a little guidance still helps ([its card](../course_utils/pretrained/fashion_mnist/README.md)).
 #
-# What did the network forget? It was asked for its old loss all along, so it still draws in ten steps, guided or not:
+# Did the network forget how to draw in many steps? Its old loss was part of the fine-tuning. We let it draw in ten
+# guided steps, before and after:
 
 # %%
 ten_steps = {
@@ -469,9 +504,10 @@ for name, pipe in ten_steps.items():
 table(rows)
 
 # %% [markdown]
-# ## The second ladder
+# ## The ladder of drawing
 #
-# One digit, drawn in each way. Only the seconds count here (the smoke test takes fewer steps for the first two):
+# We draw one digit in each way. Only the seconds count here. (The smoke test takes fewer steps for the first two
+# lines.) The weights `mnist-untuned` use DPM-Solver++, and the fine-tuned weights use DDIM.
 
 # %%
 from course_utils.sampling import sample
@@ -504,18 +540,20 @@ ladder(
 )
 
 # %% [markdown]
-# Guidance makes drawing slower. It is worth it until the network is fine-tuned; then two steps do without it.
+# Compare the numbers, not the lengths of the bars: the axis is logarithmic. Guidance makes drawing slower, but it is
+# worth it until the network is fine-tuned. Two steps of the fine-tuned network do without it.
 #
 # # What did not help
 #
-# Three well-known accelerations, tried on a step of the fast track. On a GPU each of them may pay.
+# We tried three well-known accelerations on a training step of the fast track. On a GPU they may help.
 #
-# - **Half the bits** (`bfloat16`), for the network's own computation: a GPU has special circuits for it. Most laptop
-#   processors have none, and convert the numbers back and forth.
-# - **Channels last**: another order of the numbers in memory, which suits convolutions with many channels. Ours have
+# - **Half the bits** (`bfloat16`) for the network's own computation. GPUs have special circuits for such numbers. Many
+#   laptop processors have none, and convert the numbers back and forth.
+# - **Channels last**: another order of the numbers in memory. It suits convolutions with many channels, and ours have
 #   16 to 64.
-# - **`torch.compile`** is not run here: it translates the network for a minute or two before the first step, which is
-#   as long as the whole training takes. `python tests/benchmarks/accelerations.py` measures what it gains after that.
+# - **`torch.compile`** is not run here. It needs a minute or two to translate the network before the first step, and in
+#   that time the fast track can be trained. `python tests/benchmarks/accelerations.py` measures what it gains after
+#   that.
 
 # %%
 config = TrainingConfig.fast()
@@ -539,11 +577,12 @@ table([{"a step of the fast track": name, "milliseconds": ms, "times as fast": p
 # %% [markdown]
 # ## In three lines
 #
-# - Hours became minutes by fewer multiplications an image, and above all by fewer images: a better place for the class,
-#   another prediction than the noise, guidance, and an optimizer that sees matrices.
-# - A thousand steps became a few by a prediction that few large steps can rely on; and two by training through the
+# - Hours became minutes by fewer operations per image, and above all by fewer images: another place for the class,
+#   another prediction than the noise, guidance, and Muon.
+# - A thousand steps became a few by a prediction that works in large steps, and two by training the network through its
 #   sampler, against a discriminator.
-# - Measure the share before you speed up a part, change one thing at a time, and keep the list of what did not help.
+# - Measure how much of the time a part takes before you make it faster. Change one thing at a time. Keep a list of what
+#   did not help, too.
 #
-# Back to [the list of notebooks](../README.md), or to the [challenge](06_fashion_mnist_challenge.ipynb): what you know
-# now is worth a few ranks there.
+# Back to [the list of notebooks](../README.md), or to the [challenge](06_fashion_mnist_challenge.ipynb): can you beat
+# your earlier runs there?

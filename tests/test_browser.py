@@ -69,6 +69,22 @@ for x in np.asarray(Image.open(io.BytesIO(picker.image.value)).convert("RGBA")).
 print(f"{picker.status.value}; picture {number}; {steps} training steps so far")""",
 ]
 
+# A training that would take hours, and what a learner does next: Run All sends all cells at once.
+TRAINING_NOTEBOOK = [
+    """import torch
+from course_utils.data import load_sample
+from course_utils.model import ClassConditionedUnet
+from course_utils.recipes import Recipe
+from course_utils.training import TrainingConfig
+config = TrainingConfig.fast(num_epochs=10**6, batch_size=8)
+model = ClassConditionedUnet(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4, unconditional=True)
+before = model.class_emb.weight.detach().clone()
+recipe = Recipe(lambda: model, ((28, config), (28, config)), "v_prediction", "dpmsolver++", 6, 2.0)""",
+    """pipe, run = recipe.train(load_sample("mnist"), device="cpu")""",
+    """learned = not torch.equal(model.class_emb.weight, before)
+print(f"ended early: {run.interrupted}, after {len(run.losses)} steps, learned: {learned}")""",
+]
+
 # Notebook 7's own, on every notebook.
 ERRORS_OF_NOTEBOOK_7 = {
     "Cannot read properties of undefined (reading 'schema')",
@@ -476,3 +492,33 @@ def test_a_kernel_restart_in_the_middle_of_a_drag(browser, jupyter):
     wait_for_status(page, "digit 9,")
     assert_one_panel(page)
     page.close()
+
+
+def test_training_panel_draws_while_the_cell_runs_and_stop_ends_it(browser, jupyter):
+    panel = ".training-panel"
+    write_notebook(jupyter, "watching", TRAINING_NOTEBOOK)
+    page, errors = new_page(browser)
+    open_and_run(page, jupyter, "watching")
+    wait_for_status(page, "step ", panel)
+    before = picture(page, panel)
+    next_picture(page, before, panel)
+    wait_for_words(page, r"^step \\d+ of [\\d,]+, part 1 of 2: loss \\d\\.\\d{4}, about [\\d.]+ h left$", panel)
+    save_screen(page, "training-panel")
+    assert page.evaluate(CRAMPED) == page.evaluate(UNREADABLE) == []
+    assert prompts(page)[1:] == ["[*]:", "[*]:"]
+    page.get_by_role("button", name="Stop").click()
+    wait_for_status(page, "stopped after step ", panel)
+    page.wait_for_function(ALL_RUN)
+    save_screen(page, "training-panel-stopped")
+    assert [int(number) for text in prompts(page) for number in re.findall(r"\d+", text)] == [1, 2, 3]
+    said = page.locator(".jp-OutputArea-output pre").last.text_content()
+    assert re.fullmatch(r"ended early: True, after \d+ steps, learned: True\n?", said)
+    assert page.get_by_role("button", name="Stop").count() == 0 and not errors
+    assert_no_errors(page)
+    page.close()
+
+
+def wait_for_words(page, pattern: str, panel: str):
+    """Wait until the panel's status matches a regular expression."""
+    script = f"panel => new RegExp('{pattern}').test(document.querySelector(`${{panel}} > .widget-label`)?.textContent)"
+    page.wait_for_function(script, arg=panel, timeout=60_000)

@@ -156,9 +156,9 @@ def test_it_says_so_where_packages_cannot_be_imported(tmp_path, broken):
     assert all(line.endswith(".") and "libcuda is" in line for line in failures)
 
 
-def test_readme_shows_what_it_prints():
-    """Each package of README's example is one that is looked at, in that order; all is well there."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_packages_readme_shows_what_it_prints():
+    """Each package of the page's example is one that is looked at, in that order; all is well there."""
+    readme = (ROOT / "course_utils" / "README.md").read_text(encoding="utf-8")
     shown = re.search(r"## Check your setup.+?```\n(.+?)```", readme, re.DOTALL).group(1).splitlines()
     assert all(line.startswith("OK    ") for line in shown)
     names = [line.split()[1] for line in shown]

@@ -131,7 +131,7 @@ def test_the_package_comes_with_its_files_and_nothing_else_is_installed(colab, t
     run = run_first_cell(tmp_path, colab.python, colab.address, **colab.environment)
     assert run.returncode == 0, run.stderr
     assert Path(run.stdout.strip()).parent == colab.site / "course_utils"
-    for bundled in ("pretrained/**/*", "samples/*.png"):
+    for bundled in ("pretrained/**/*", "samples/*"):
         there = {path.relative_to(ROOT / "course_utils") for path in (ROOT / "course_utils").glob(bundled)}
         assert there == {
             path.relative_to(colab.site / "course_utils") for path in (colab.site).glob(f"course_utils/{bundled}")

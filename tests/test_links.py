@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from tools import authoring
 
 ROOT = Path(__file__).parent.parent
-CARDS = sorted((ROOT / "course_utils" / "pretrained").glob("*/README.md"))
-PAGES = [*sorted(ROOT.glob("*.md")), *CARDS, *authoring.notebook_sources()]
+PAGES_OF_THE_PACKAGE = sorted((ROOT / "course_utils").rglob("*.md"))  # the cards of the weights among them
+PAGES = [*sorted(ROOT.glob("*.md")), *PAGES_OF_THE_PACKAGE, *authoring.notebook_sources()]
 
 
 def markdown_of(page: Path) -> str:

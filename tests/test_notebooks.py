@@ -85,12 +85,21 @@ def exercise_texts(source):
 
 
 @pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_exercise_says_what_it_asks_and_folds_its_solution(source):
+def test_every_exercise_says_what_it_asks_and_gives_no_solution_away(source):
+    """The Help notes come after the check, where a learner has seen the messages that they explain."""
+    parts = ("*Difficulty*: ●", "*Minutes*: ", "*You learn*: ", "*Expected output*: ", ".hint()", ".solution()")
     for exercise, text in exercise_texts(source):
-        for needed in ("*Difficulty*: ●", "*Minutes*: ", "*You learn*: ", "*Expected output*: ", ".hint()"):
-            assert needed in text, f"{exercise.name} has no {needed}"
-        folded = f"<details><summary>Solution</summary>\n\n```python\n{exercise.solution_text}\n```\n</details>"
-        assert folded in text, f"{exercise.name}'s solution differs from the one that is tested"
+        assert [part for part in parts if part not in text] == [], exercise.name
+        task = text.partition(".hint()")[0]
+        assert "<summary>Help: " not in task and "<summary>Solution" not in text, exercise.name
+        assert exercise.solution_text not in text
+        assert [line for line in telling_lines(exercise.solution_text) if line in task] == [], exercise.name
+
+
+def telling_lines(code: str) -> list[str]:
+    """The lines of a solution that give it away, where they stand in a text."""
+    lines = [line.split("#")[0].strip() for line in code.splitlines()]
+    return [line for line in lines if len(line) > 20 and not line.startswith(("import ", "from ", "def ", "class "))]
 
 
 @pytest.mark.parametrize("source", EXERCISE_NOTEBOOKS, ids=lambda path: path.stem)

@@ -435,3 +435,4 @@ def test_each_broken_loop_differs_in_one_line(letter):
 def test_the_broken_loops_pictures_are_ten_for_each_and_for_the_right_one():
     pictures = broken_loops.pictures()
     assert pictures.shape == (60, 1, 16, 16) and 0 <= pictures.min() < 0.1 and 0.9 < pictures.max() <= 1
+    assert [*broken_loops.losses()] == ["A", "B", "C", "D", "E", "right"]

@@ -1,9 +1,10 @@
 """A training step, and five like it with one line broken, for notebook 3's exercise `diagnoses`.
 
-The pictures that each of them leads to are in course_utils/samples/broken-loops.png (`python -m tools.broken_loops`).
+The pictures and losses that each of them leads to are in course_utils/samples (`python -m tools.broken_loops`).
 """
 
 import inspect
+import json
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from course_utils import minimal
 from course_utils.minimal import add_noise
 
 PICTURES = Path(__file__).parent.parent / "samples" / "broken-loops.png"
+LOSSES = PICTURES.with_suffix(".json")
 SIDE = 16  # pixels of a picture in that file, which has ten of them in each row
 
 
@@ -58,6 +60,11 @@ def broken_step(letter: str):
 def show_loop(letter: str) -> Markdown:
     """The code of a broken step, for a notebook."""
     return Markdown(f"Loop {letter}:\n```python\n{source(letter)}```")
+
+
+def losses() -> dict[str, float | None]:
+    """The mean of the last 100 losses of each loop, None where it was no longer a number; "right" is the one without a bug."""
+    return json.loads(LOSSES.read_text(encoding="utf-8"))
 
 
 def pictures() -> torch.Tensor:

@@ -212,15 +212,15 @@ diagnoses = {
     hints=(
         "Two questions for each row: are the strokes those of digits? And are they the digits that were asked for?",
         "Compare each loop with yours, line by line: one line differs.",
-        "Good strokes and wrong digits: the network has learned to draw, but the labels told it nothing. A grey ground: "
-        "nothing in its training pictures was as light as paper.",
+        "Good strokes and wrong digits: the labels told the network nothing. A grey ground: nothing in its training pictures "
+        "was as light as paper. Nothing at all: look at the loss.",
     ),
     options=BUGS,
     reasons={
-        "A": "a network that was trained to predict one thing is read as if it had predicted another.",
-        "B": "the pictures are digits, but the label says nothing about them, so the network learns to ignore it.",
-        "C": "the gradients of all steps add up, and each step is as large as all before it together.",
-        "D": "paper is 0 in place of -1: the network has never seen -1, and its paper is grey.",
-        "E": "each step trains one timestep only: the loss jumps from step to step, and the weights with it.",
+        "A": "the network was trained to predict the noise, and its prediction is read as a velocity: contrast is lost.",
+        "B": "the pictures are digits, but not those that were asked for: the labels of other images say nothing.",
+        "C": "the gradients of all steps add up, the steps become too large, and the loss is no longer a number.",
+        "D": "paper is 0 in place of -1: in the network's pictures the ground is halfway between paper and ink.",
+        "E": "each step trains a single timestep, and the loss jumps with it: the pictures suffer little, the loss shows it.",
     },
 )

@@ -1,0 +1,93 @@
+"""What it costs to watch a training: the fast track's step, with the panel and without, in turns.
+
+    python tests/benchmarks/watching.py
+
+In a Jupyter kernel of its own, so that the panel sends all that it sends to a page. The cost is measured twice: as what
+passes between the steps of the watched training, over the time of its steps; and as the time of all its steps and pictures
+over that of as many steps beside it, which other work on the machine disturbs more. Both sizes of pictures are trained on.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from jupyter_client.manager import start_new_kernel
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from course_utils.data import load_sample
+from course_utils.recipes import RECIPES, resized, with_steps
+from course_utils.sampling import make_scheduler
+from course_utils.training import Trainer
+from course_utils.watching import TrainingPanel
+
+ROUNDS = 3
+SECONDS = 12  # of training, in each turn
+ENOUGH_STEPS = 100_000
+
+
+def take_steps(steps, count: int) -> float:
+    """Seconds of so many steps, and of what happens between them."""
+    started = time.perf_counter()
+    for _ in range(count):
+        next(steps)
+    return time.perf_counter() - started
+
+
+def cost(size: int, config) -> dict:
+    """What the panel adds to a stage's training, as shares of its time."""
+    dataset, recipe = resized(load_sample("mnist"), size), RECIPES["fast"]
+    noise_scheduler = make_scheduler("ddpm", recipe.prediction_type)
+    alone, watched = (Trainer(recipe.make_model(), dataset, noise_scheduler, config) for _ in range(2))
+    with TrainingPanel().on_the_page() as panel:
+        silent, seen, ratios, seconds = iter(alone), panel.watch(watched), [], 0.0
+        count = max(1, round(SECONDS / (take_steps(silent, 5) / 5)))
+        for _ in range(ROUNDS):
+            beside = take_steps(silent, count)
+            with_panel = take_steps(seen, count)
+            ratios.append(with_panel / beside - 1)
+            seconds += with_panel
+        between = seconds / watched.seconds - 1
+    return dict(size=size, steps=len(watched.losses), seconds=watched.seconds, between=between, beside=ratios)
+
+
+def measure():
+    """In the kernel: print what each stage's training costs more."""
+    for size, config in RECIPES["fast"].stages:
+        print(json.dumps(cost(size, with_steps(config, ENOUGH_STEPS))), flush=True)
+
+
+def in_kernel() -> list[dict]:
+    """What `measure` prints in a kernel."""
+    manager, client = start_new_kernel()
+    printed = []
+
+    def hear(message):
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport watching\nwatching.measure()"
+    reply = client.execute_interactive(code, timeout=3600, output_hook=hear)["content"]
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    if reply["status"] != "ok":
+        sys.exit(f"error: {reply['ename']}: {reply['evalue']}")
+    return [json.loads(line) for line in "".join(printed).splitlines() if line.startswith("{")]
+
+
+def main():
+    stages = in_kernel()
+    print(f"pictures | steps | seconds of steps | between them | beside a silent training (median of {ROUNDS})")
+    for stage in stages:
+        print(
+            f"{stage['size']} x {stage['size']} | {stage['steps']} | {stage['seconds']:.0f} | {stage['between']:+.1%} | "
+            f"{statistics.median(stage['beside']):+.1%}"
+        )
+    print(json.dumps(dict(stages=stages, threads=torch.get_num_threads())))
+
+
+if __name__ == "__main__":
+    main()
