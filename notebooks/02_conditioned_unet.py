@@ -157,6 +157,8 @@ print("the same:", torch.equal(by_the_course, by_you))
 # shape of a U:
 
 # %%
+from diffusers import UNet2DModel
+
 from course_utils.sketches import unet_diagram
 
 unet_diagram(trained)
@@ -199,9 +201,6 @@ unet_diagram(trained)
 # *Expected output*: the network has 1,708,201 parameters, and the cell after the check draws ten digits with it.
 
 # %% tags=["exercise-ConditionedUnet"]
-from diffusers import UNet2DModel
-
-
 class ConditionedUnet(nn.Module):
     def __init__(self, num_classes=10, class_emb_size=4):
         super().__init__()

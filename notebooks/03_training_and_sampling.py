@@ -161,7 +161,7 @@ training_step = exercises.training_step.right_or_reference(training_step)
 
 torch.manual_seed(0)
 network, generator = ClassConditionedUnet.fast(), torch.Generator().manual_seed(0)
-optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 stages = {16: settings.train_images // 64, 28: settings.train_images // 96} if train_here else {}  # steps by pictures' size
 losses = []
 for side, steps in stages.items():
@@ -437,13 +437,13 @@ exercises.sample_loop.check(sample)
 #
 # ### Your digits
 #
-# Eight of each digit, as in the example, in ten steps with guidance 2. The network is yours, and the loop is yours.
+# Eight of each digit, as in the example, in ten steps with guidance 3. The network is yours, and the loop is yours.
 
 # %%
 sample = exercises.sample_loop.right_or_reference(sample)
 
 
-def draw(labels, num_inference_steps=10, guidance_scale=2.0, seed=0):
+def draw(labels, num_inference_steps=10, guidance_scale=3.0, seed=0):
     """Pictures (N, 1, 28, 28) in [0, 1], drawn by your loop with your network."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -466,7 +466,7 @@ levels, timesteps = torch.cat((alphas_cumprod, torch.ones(1))), [*range(999, 0, 
 noisy, believed, noises = [], [], []
 with torch.no_grad():
     for t, previous in zip(timesteps, [*timesteps[1:], -1]):
-        x0 = predicted_x0(x, guided(network, x, t, labels, 2.0), levels[t], "v_prediction").clamp(-1, 1)
+        x0 = predicted_x0(x, guided(network, x, t, labels, 3.0), levels[t], "v_prediction").clamp(-1, 1)
         noisy, believed = [*noisy, x], [*believed, x0]
         noises.append((x - levels[t].sqrt() * x0) / (1 - levels[t]).sqrt())
         x = ddim_step(x, x0, levels[t], levels[previous])
@@ -491,7 +491,7 @@ from course_utils.display import table
 rows, times = [], []
 for sampler, steps in (("ddim", 10), ("ddpm", settings.ddpm_steps)):
     start, generator = time.perf_counter(), torch.Generator().manual_seed(2)
-    *_, x = minimal.sample(network, torch.arange(10), steps, 2.0, generator, "v_prediction", sampler)
+    *_, x = minimal.sample(network, torch.arange(10), steps, 3.0, generator, "v_prediction", sampler)
     times.append({"sampler": sampler, "steps": steps, "seconds for ten digits": time.perf_counter() - start})
     rows.append(x.clamp(-1, 1) / 2 + 0.5)
 image_grid(torch.cat(rows), 10, range(10), ["DDIM", "DDPM"], title="Ten steps of DDIM, and DDPM as in the example")
@@ -505,8 +505,8 @@ table(times)
 # Eight samples of one class, from the same noise, at three scales:
 
 # %%
-rows = [draw([5] * 8, guidance_scale=scale, seed=3) for scale in (1.0, 2.0, 8.0)]
-image_grid(torch.cat(rows), 8, row_names=["off", "2", "8"], title="Guidance scale: eight fives each")
+rows = [draw([5] * 8, guidance_scale=scale, seed=3) for scale in (1.0, 3.0, 10.0)]
+image_grid(torch.cat(rows), 8, row_names=["off", "3", "10"], title="Guidance scale: eight fives each")
 
 # %% [markdown]
 # Compare the rows. Without guidance some fives are not recognisable. With a moderate scale they are. With a large scale they become plain,
@@ -536,7 +536,7 @@ frechet_clouds()
 from course_utils.evaluation import evaluate, summarize
 from course_utils.plotting import confusion
 
-pipe = ClassConditionedPipeline(network, make_scheduler("ddim", "v_prediction"), "mnist", num_inference_steps=10, guidance_scale=2.0)
+pipe = ClassConditionedPipeline(network, make_scheduler("ddim", "v_prediction"), "mnist", num_inference_steps=10, guidance_scale=3.0)
 scores = evaluate(pipe, settings.eval_images, settings.eval_seeds)
 print(summarize(scores))
 confusion(scores["confusion"], pipe.class_names, f"{len(scores['seeds'])} x {scores['count']} pictures: percent of each row")
@@ -579,7 +579,7 @@ copies(pictures, dataset.images, check)
 from course_utils.evaluation import score_cells
 
 rows = []
-for scale in (1.0, 2.0, 4.0):
+for scale in (1.0, 3.0, 6.0):
     scores = evaluate(pipe, settings.eval_images, settings.eval_seeds, guidance_scale=scale)
     rows.append({"guidance": scale} | score_cells(scores))
 table(rows)
