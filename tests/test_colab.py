@@ -121,7 +121,7 @@ def test_notebooks_reach_their_picture_and_the_slider_on_colab(colab, run_alone)
     course = colab.site / "course_utils"
     installed = (course / "__init__.py").stat().st_mtime_ns
 
-    cell = run_alone(training, until="ClassPicker(pipe)", address="/nowhere.zip")  # must not be asked
+    cell = run_alone(training, until="ClassPicker(pipe, sample=sample)", address="/nowhere.zip")  # must not be asked
     assert authoring.WIDGET_VIEW in cell.outputs[-1].data
     assert (course / "__init__.py").stat().st_mtime_ns == installed
 

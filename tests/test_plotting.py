@@ -76,6 +76,15 @@ def test_losses_take_a_title():
     assert plotting.timestep_losses({"a": torch.ones(3)}, title="Mine").axes[0].get_title() == "Mine"
 
 
+def test_the_mean_of_the_losses_begins_anew_with_each_stage():
+    losses = [1.0] * 30 + [3.0] * 20
+    each, first, second = plotting.loss_curve(losses, stages=(30, 20)).axes[0].lines
+    assert list(each.get_ydata()) == losses and set(first.get_ydata()) == {1.0} and set(second.get_ydata()) == {3.0}
+    assert second.get_xdata()[0] == 31 and second.get_xdata()[-1] == 50
+    _, whole = plotting.loss_curve(losses, window=40).axes[0].lines
+    assert whole.get_ydata()[-1] == pytest.approx((20 * 1 + 20 * 3) / 40)
+
+
 def test_confusion_counts_percent_of_a_row():
     texts = [text.get_text() for text in plotting.confusion([[3, 1], [0, 2]], ["a", "b"]).axes[0].texts]
     assert texts == ["75", "25", "100"]

@@ -167,20 +167,21 @@ def test_times_are_said_as_exactly_as_one_wants_to_know_them():
     assert [duration(seconds) for seconds in (0.4, 99, 130, 5000, 9000)] == ["0 s", "99 s", "2 min", "83 min", "2.5 h"]
 
 
-def test_time_left_counts_all_stages(stripes):
+def test_time_left_counts_all_stages(stripes, monkeypatch):
     """Small pictures first: half of the steps, and less than half of the time."""
     assert RECIPES["course"].shares(60_000) == [1.0]
     small, whole = RECIPES["fast"].shares(60_000)
     assert small + whole == pytest.approx(1) and small / whole == pytest.approx(400 * 46 / (240 * 100), rel=0.02)
+    monkeypatch.setattr(watching, "duration", lambda seconds: f"{seconds:.0f} s")
     panel = TrainingPanel([0.25, 0.75])
     for trainer in (Trainer(make_tiny_model(), stripes, make_scheduler(), FAST) for _ in range(2)):
         for step in panel.watch(trainer):
-            panel.started -= 1.0  # as if each step took a second more
+            panel.started -= 1000.0  # as if each step took so much longer
             words = panel.words(trainer)
             assert words.startswith(f"step {step.step} of 6, part {panel.stage + 1} of 2: loss ")
             left = int(words.split("about ")[1].split()[0])
-            elapsed, done = panel.stage * 6 + step.step, panel.done(trainer)
-            assert left == pytest.approx(elapsed * (1 - done) / done, abs=4)
+            elapsed, done = 1000 * (panel.stage * 6 + step.step), panel.done(trainer)
+            assert left == pytest.approx(elapsed * (1 - done) / done, rel=0.02, abs=1)
 
 
 def test_outside_a_notebook_there_is_a_bar(stripes, capsys):

@@ -13,6 +13,7 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from PIL import Image
 
+from course_utils import minimal
 from course_utils.pictures import png_bytes
 from course_utils.pipeline import ClassConditionedPipeline
 from course_utils.sampling import make_scheduler
@@ -42,6 +43,24 @@ def test_picker_shows_what_the_pipeline_draws(picker, tiny_pipe):
     expected = tiny_pipe([3], generator=torch.Generator().manual_seed(picker.seed), output_type="pt").images
     assert picker.image.value == png_bytes(expected)
     assert pixels(picker.image.value).shape == (28 * PIXEL, 28 * PIXEL)
+
+
+def test_picker_draws_with_a_learners_own_loop(tiny_pipe):
+    asked = []
+
+    def sample(*arguments):
+        asked.append(arguments)
+        yield from minimal.sample(*arguments)
+
+    picker = ClassPicker(tiny_pipe, sample=sample)
+    picker.slider.value = 3
+    network, labels, steps, guidance, generator, prediction_type = asked[-1]
+    assert not network.training and labels.tolist() == [3] and isinstance(generator, torch.Generator)
+    assert (steps, guidance) == (picker.steps.value, picker.guidance.value)
+    assert prediction_type == tiny_pipe.scheduler.config.prediction_type
+    generator = torch.Generator().manual_seed(picker.seed)
+    *_, x = minimal.sample(network, labels, steps, guidance, generator, prediction_type)
+    assert picker.image.value == png_bytes(x.clamp(-1, 1) / 2 + 0.5)
 
 
 def test_dragging_redraws_and_says_so(picker):

@@ -1,6 +1,5 @@
-"""Measure the challenge's pars anew; the example is trained for an epoch first.
+"""For maintainers: measure the challenge's pars anew.
 
-python -m course_utils train --dataset fashion_mnist --recipe course --epochs 1 --out runs/fashion-example
 python -m tools.pars
 """
 
