@@ -314,12 +314,19 @@ def class_channels(channels: torch.Tensor, title: str = "") -> Figure:
     return figure
 
 
-def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = "", percent: bool = False) -> Figure:
-    """One column a group: a dot for each seed's result, and a line at their mean.
+def spread_over_seeds(
+    groups: dict[str, list[float]],
+    ylabel: str,
+    title: str = "",
+    percent: bool = False,
+    lines: dict[str, float] | None = None,
+) -> Figure:
+    """One column per group: a dot for each seed's result, and a line at their mean.
 
     Args:
         groups: results by the group's name.
         percent: the results are shares of 1, to be shown in percent.
+        lines: values to compare with, by name: a dashed line each, through all columns.
     """
     factor = 100 if percent else 1
     figure = new_figure(5.5, 3.3)
@@ -331,13 +338,15 @@ def spread_over_seeds(groups: dict[str, list[float]], ylabel: str, title: str = 
         axes.plot([column] * len(heights), heights, "o", color=BLUE, alpha=0.7, markersize=8)
     axes.plot([], [], "o", color=BLUE, label="one seed")
     axes.plot([], [], color=ORANGE, linewidth=2, label="mean")
+    for style, (name, value) in zip(cycle(("--", ":", "-.")), (lines or {}).items()):
+        axes.axhline(factor * value, color="black", linewidth=1, linestyle=style, label=name_label(name))
     names = [name_label(name) for name in groups]
     crowded = longest_line(names) * len(names) > 50  # characters that fit under the figure
     upwards = dict(rotation=45, ha="right") if crowded else {}
     axes.set_xticks(range(len(groups)), names, **upwards)
     axes.set(ylabel=ylabel, title=title)
     if percent:
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, 103)
     axes.legend(frameon=False)
     return figure
 

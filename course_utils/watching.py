@@ -16,7 +16,7 @@ from course_utils.validation import in_one_line
 
 MOST_PICTURES = 10
 PIXEL = 3  # screen pixels for one of a picture of 28 x 28
-DRAWING_SHARE = 0.03  # of the training's time that goes into pictures, at most
+DRAWING_SHARE = 0.03  # of the time of the training so far that goes into pictures, at most
 SECONDS_BETWEEN_PICTURES = 2.0  # at least, so that each can be looked at
 SECONDS_BETWEEN_WORDS = 0.5
 HOW_TO_STOP = "The notebook's own stop button (■) ends the training and keeps what was learned."
@@ -40,6 +40,7 @@ class TrainingPanel(ipywidgets.VBox):
     def __init__(self, shares=(1.0,)):
         self.shares, self.stage, self.stopped, self.trouble = shares, -1, False, ""
         self.started, self.gained = time.perf_counter(), 0.0  # when, and what share of the training was done since
+        self.trained, self.drawing = 0.0, 0.0  # seconds that went into steps, and into pictures
         self.progress = ipywidgets.FloatProgress(0, min=0, max=1)
         self.progress.layout.width = "420px"
         self.stop = ipywidgets.Button(description="Stop", icon="stop")
@@ -74,10 +75,10 @@ class TrainingPanel(ipywidgets.VBox):
         Args:
             trainer: a `Trainer`; neither its weights nor its random numbers are touched.
         """
-        self.stage += 1
+        self.stage, self.counted = self.stage + 1, trainer.seconds
         self.preview = Preview(trainer)
         self.image.width = PIXEL * 28 * len(self.preview.labels)
-        self.draw(trainer)
+        self.draw()
         self.say(trainer, self.words(trainer))
         try:
             for step in trainer:
@@ -87,17 +88,19 @@ class TrainingPanel(ipywidgets.VBox):
                     return
                 yield step
         finally:  # however the stage ended
-            self.draw(trainer)
+            self.draw()
             self.say(trainer, self.last_words(trainer))
+            del self.preview  # widgets are never forgotten, and what a training holds in memory should be
 
     def follow(self, trainer):
         """Show how far the training has come, unless it was shown a moment ago."""
-        if trainer.seconds - self.drawn_after >= seconds_between_pictures(self.seconds_to_draw):
-            self.draw(trainer)
+        self.trained, self.counted = self.trained + trainer.seconds - self.counted, trainer.seconds
+        if self.trained >= self.due:
+            self.draw()
         if time.perf_counter() - self.said_at >= SECONDS_BETWEEN_WORDS:
             self.say(trainer, self.words(trainer))
 
-    def draw(self, trainer):
+    def draw(self):
         """Draw from what was learned so far; what goes wrong is said in the status, and the training goes on."""
         started = time.perf_counter()
         try:
@@ -105,7 +108,9 @@ class TrainingPanel(ipywidgets.VBox):
             self.image.layout.display, self.trouble = None, ""
         except Exception as error:
             self.trouble = f"; no picture could be drawn: {in_one_line(error)}"
-        self.drawn_after, self.seconds_to_draw = trainer.seconds, time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.drawing += took
+        self.due = next_picture(self.trained, self.drawing, took)
 
     def say(self, trainer, words: str):
         """Put a sentence, and what went wrong in drawing, into the status line, and move the bar."""
@@ -139,9 +144,15 @@ class TrainingPanel(ipywidgets.VBox):
         return f"{trainer.step:,} steps taken{loss}, {took} in all"
 
 
-def seconds_between_pictures(seconds_to_draw: float) -> float:
-    """How long to train before the next picture, so that drawing takes a small share of the time."""
-    return max(SECONDS_BETWEEN_PICTURES, seconds_to_draw / DRAWING_SHARE)
+def next_picture(trained: float, drawing: float, took: float) -> float:
+    """After how many seconds of training the next picture is due, so that drawing takes a small share of them.
+
+    Args:
+        trained: seconds that went into steps so far.
+        drawing: seconds that went into pictures.
+        took: seconds of the last picture; the next will take about as many.
+    """
+    return max(trained + SECONDS_BETWEEN_PICTURES, (drawing + took) / DRAWING_SHARE)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,9 @@
 # **You need** Python and a little PyTorch: you know what a tensor is. You need to know nothing about diffusion. **Time**:
 # 30 minutes with the two exercises; the cells run in a few seconds.
 #
+# An exercise has a cell with dots (`...`), where you write your answer, and a cell that checks it. `hint()` gives a hint; call
+# it again for a stronger one. If you write no answer, the notebook uses the reference answer and still runs to the end.
+#
 # Each notebook begins with this cell. It finds the course, and on Colab it installs the course.
 
 # %%
@@ -100,9 +103,9 @@ many = scale_to_model(dataset.images[:5000])
 print(f"from {digits.min():g} to {digits.max():g}; mean {many.mean():.2f}, mean of the squares {many.square().mean():.2f}")
 
 # %% [markdown]
-# Why this range? The noise that we add has a mean square of 1. In this range the pictures have nearly the same, so picture
-# and noise are equally strong. (The *range* has its middle at 0. The mean of the pixels is far below 0, because most of a
-# picture is paper.)
+# Why this range? The noise that we add has a mean square of 1. In this range the mean square of the pictures is nearly 1, too,
+# so picture and noise are about equally *strong*. (The middle of the range is 0. The mean of the pixels is far below 0, because
+# most of a picture is paper.)
 #
 # ## How much noise?
 #
@@ -110,9 +113,9 @@ print(f"from {digits.min():g} to {digits.max():g}; mean {many.mean():.2f}, mean 
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon,\qquad \epsilon \sim \mathcal{N}(0, 1)$$
 #
-# Here $\epsilon$ is the noise: one random number per pixel. $\bar\alpha_t$ (say "alpha bar") is a number between 0 and 1. The
-# factor of the picture is $\sqrt{\bar\alpha_t}$, and the factor of the noise is $\sqrt{1 - \bar\alpha_t}$. We use the
-# scheduler of the example:
+# Here $\epsilon$ is the noise: one random number per pixel, from the normal distribution with mean 0 and variance 1.
+# $\bar\alpha_t$ (say "alpha bar") is a number between 0 and 1. The factor of the picture is $\sqrt{\bar\alpha_t}$, and the factor
+# of the noise is $\sqrt{1 - \bar\alpha_t}$. We use the scheduler of the example:
 
 # %%
 import math  # for your answers below
@@ -126,26 +129,27 @@ noise_levels(noise_scheduler)
 
 
 # %% [markdown]
-# The *squares* of the two factors add up to 1, so $x_t$ is as strong as $x_0$ at every timestep. At $t = 0$ it is nearly all
-# picture, at $t = 999$ nearly all noise. Where do these curves come from? You write them now.
+# The *squares* of the two factors add up to 1, so $x_t$ is about as strong at every timestep: its mean square is near 1. At
+# $t = 0$ it is nearly all picture, at $t = 999$ nearly all noise. Where do these curves come from? You write them now.
 #
 # ## Exercise 1: the cosine schedule
 #
 # *Difficulty*: ● ● ○. *Minutes*: 10. *You learn*: what is behind the name `squaredcos_cap_v2`.
 #
-# The schedule begins with a curve that falls from 1 to 0:
+# The schedule begins with a curve that falls from nearly 1 to 0:
 #
 # $$f(\tau) = \cos^2\!\left(\frac{\tau + 0.008}{1.008} \cdot \frac{\pi}{2}\right),\qquad 0 \le \tau \le 1$$
 #
-# With $T$ timesteps, each timestep $t = 0, \dots, T - 1$ replaces a share $\beta_t$ of the picture by noise, at most 0.999:
+# With $T$ timesteps, each timestep $t = 0, \dots, T - 1$ replaces a share $\beta_t$ of what is left of the picture by noise. The
+# share is at most 0.999, so that a little of the picture is left at the end:
 #
 # $$\beta_t = \min\!\left(1 - \frac{f\big((t+1)/T\big)}{f\big(t/T\big)},\; 0.999\right),\qquad
 # \alpha_t = 1 - \beta_t,\qquad \bar\alpha_t = \alpha_0 \cdot \alpha_1 \cdots \alpha_t$$
 #
-# Write a function that returns $\bar\alpha$ for all timesteps: a float32 tensor of shape $(T,)$. `math.cos`, `math.pi` and
-# `torch.cumprod` are useful.
+# So $\bar\alpha_t$ is the product of all $\alpha$ from the first one to $\alpha_t$. Write a function that returns $\bar\alpha$ for all
+# timesteps: a float32 tensor of shape $(T,)$. `math.cos`, `math.pi` and `torch.cumprod` are useful.
 #
-# *Expected output*: `cosine_alphas_cumprod(4)` is `tensor([0.8, 0.5, 0.1, 0.0])`, rounded.
+# *Expected output*: `cosine_alphas_cumprod(4)` is `tensor([0.8, 0.5, 0.1, 0.0])`, rounded to one digit.
 
 # %% tags=["exercise-cosine_alphas_cumprod"]
 def cosine_alphas_cumprod(num_train_timesteps):
@@ -217,7 +221,7 @@ exercises.add_noise.check(add_noise)
 #
 # ## Noise takes over
 #
-# Now your two functions are used: the same digit at ten timesteps, always with the same noise.
+# Now your two functions are used: three digits at ten timesteps, always with the same noise.
 
 # %%
 from course_utils.plotting import denoising_strip
@@ -238,8 +242,9 @@ denoising_strip(noisy, timesteps.tolist(), row_names=["3", "5", "8"], title=f"Ti
 # (A picture can show only values from -1 to 1. Values outside are cut off in the figures, not in the computation.)
 #
 # **At which timestep can you no longer tell the 3 from the 5 and the 8?** Decide, then run the next cell. It lets the
-# computer try. For a noisy digit it compares with 6,000 training images of these three digits: how probable is it that
-# one of them, with noise, gave this picture? This is the best that one can do with these images.
+# computer try, with noisy digits that it has not seen. It knows 6,000 other images of these three digits. For each of them it
+# computes how probable it is that this image, with noise, gave the noisy picture. The digit with the largest sum is its
+# answer. No rule does better with these 6,000 images.
 
 # %%
 def told_apart(t, train_images=6000, test_images=300):
@@ -262,9 +267,9 @@ else:
 table(rows)
 
 # %% [markdown]
-# By chance it would be right in about 33 %. The eye gives up long before the computer does. But at the noisiest timesteps
-# hardly anything in the picture says which digit it was. Sampling begins exactly there. So there a *label* helps most, and the next
-# notebook gives the network that label.
+# By chance it would be right in about 33 %. The computer is still right when you see only noise. But at the noisiest timesteps
+# even the computer finds little that says which digit it was. The drawing of a new digit begins exactly there, with pure noise.
+# So a *label* helps most there, and the next notebook gives the network this label.
 #
 # ### Drag it yourself
 #

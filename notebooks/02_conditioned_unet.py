@@ -37,7 +37,8 @@ image_grid(pictures, 10, pipe.class_names, title="Asked for 0 to 9, drawn from n
 
 # %% [markdown]
 # These digits did not exist before the cell ran. The network that drew them has the architecture of the example. This course
-# has trained it, and its weights come with the course. How does it know which digit to draw?
+# has trained it, and its weights come with the course. (`pipe` is a *pipeline*: a network, and the settings for drawing with it.)
+# How does the network know which digit to draw?
 #
 # ## From a label to channels
 #
@@ -64,7 +65,8 @@ class_channels(flat, title="The four channels of a 3")
 
 
 # %% [markdown]
-# Another digit gives four other numbers. The network sees the noisy picture and these channels, one on top of the other.
+# Another digit gives four other numbers. The input of the network is the noisy picture and these channels, joined along the axis
+# of the channels.
 #
 # ## Exercise 1: how many channels?
 #
@@ -72,7 +74,7 @@ class_channels(flat, title="The four channels of a 3")
 #
 # Write a function that returns the number of channels that go into the UNet when a class has `class_emb_size` numbers.
 #
-# *Expected output*: `input_channels(10)` is 11.
+# *Expected output*: for the example's size, 4, it is the number beside "in all" in the drawing of the U below.
 
 # %% tags=["exercise-input_channels"]
 def input_channels(class_emb_size):
@@ -96,8 +98,8 @@ exercises.input_channels.check(input_channels)
 #
 # ## Exercise 2: put the class beside the picture
 #
-# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: how to give a vector a height and a width. Everything that holds for a whole
-# picture can be told to a network in this way.
+# *Difficulty*: ● ● ○. *Minutes*: 8. *You learn*: how to give a vector a height and a width. In this way you can tell a network
+# anything that holds for a whole picture.
 #
 # `pictures` is a float tensor (B, 1, H, W). `vectors` is a float tensor (B, C), with one vector per picture. Return the input of
 # the UNet, (B, 1 + C, H, W): first the picture, then C channels, each filled with one of the numbers.
@@ -133,11 +135,11 @@ exercises.concatenation.check(concatenate)
 #
 # <details><summary>Help: I see "The picture comes first", "hold only zeros", "whole numbers", "The picture is missing" or "not concatenated"</summary>
 #
-# In this order: the right parts in the wrong order; channels that were made with `zeros` and never filled; a conversion to integers,
-# which makes 0 of 0.7; the channels without the picture; a sum in the place of `torch.cat`.
+# These are five mistakes. The parts are right, but in the wrong order. Or the channels were made with `zeros` and never filled. Or
+# the numbers were converted to integers, which turns 0.7 into 0. Or the picture was left out. Or there is a sum in place of `torch.cat`.
 # </details>
 #
-# Your function in the place of the course's code, in the example's network with trained weights:
+# Now your function takes the place of the course's code, in the example's network with trained weights:
 
 # %%
 concatenate = exercises.concatenation.right_or_reference(concatenate)
@@ -163,18 +165,19 @@ from course_utils.sketches import unet_diagram
 
 unet_diagram(trained)
 
+
 # %% [markdown]
-# - On the way **down** (left) the picture becomes smaller and gets more channels. There the network can see the digit as a whole.
-#   On the way **up** (right) it becomes large again.
+# - On the way **down** (left) the picture becomes smaller and gets more channels. At the bottom the network can see the digit as a
+#   whole. On the way **up** (right) it becomes large again.
 # - A **residual block** is two convolutions whose result is added to their input. **Attention** lets every pixel look at all
 #   others.
-# - **Skip connections** carry what was seen on the way down to the way up. So the fine strokes are not lost on the way through the
-#   small pictures. For this reason the blocks on the way up have more parameters: their input is their own picture *and* that of the skip
-#   connection.
+# - **Skip connections** carry what was seen on the way down to the way up. So the fine strokes are not lost in the small pictures.
+#   The way up has more parameters for two reasons: it has three residual blocks per level and not two, and the input of each is the
+#   picture from below *and* what the skip connection carries.
 # - The **timestep** becomes a vector, the *time embedding*, and is added in every residual block: with little noise the network must
 #   do something else than with much noise.
-# - The **label** has three possible doors. The example uses the first one, and you have just built it. Notebook 5 uses the second
-#   one, notebook 3 the third one.
+# - The **label** can come in at three places, which we call *doors*. The example uses the first one, and you have just built it.
+#   Notebook 5 uses the second one, notebook 3 the third one.
 #
 # ## Exercise 3: the network of the example
 #
@@ -281,7 +284,9 @@ table(record_shapes(yours.model, concatenate(noisy, yours.class_emb(labels)), t)
 
 
 # %% [markdown]
-# Five channels come in, and one goes out: the prediction, as large as the picture.
+# Five channels come in, and one goes out: the prediction, as large as the picture. (The table shows what *leaves* a block. The first
+# two blocks on the way down end by halving the picture, and the first two on the way up end by doubling it: in the drawing these are
+# the arrows.)
 #
 # ## Does the label change the output?
 #
@@ -306,13 +311,13 @@ table(
 )
 
 # %% [markdown]
-# The same label gives exactly the same output, and another label gives another output. The untrained network shows nearly as large a
-# difference as the trained one: the label is connected from the beginning, but its effect is random. Does the trained network use it to
-# draw the right digit? We can look.
+# The same label gives exactly the same output, and another label gives another output. This holds for the untrained network, too:
+# the label is connected from the beginning, but its effect is random. So a difference alone does not show that the network uses the
+# label to draw the right digit. To see that, we look at what the network expects.
 #
 # ### The velocity
 #
-# The example's network predicts the noise $\epsilon$. These weights predict something else: the *velocity*
+# The example trains its network to predict the noise $\epsilon$. The course's weights predict something else: the *velocity*
 #
 # $$v = \sqrt{\bar\alpha_t}\,\epsilon - \sqrt{1 - \bar\alpha_t}\,x_0$$
 #
@@ -326,8 +331,9 @@ velocity_circle()
 
 # %% [markdown]
 # At $t = 999$, $x_t$ is almost only noise. There the noise is easy to predict, and the prediction says nothing about the digit. The
-# velocity there is $-x_0$: to predict it, the network must say which picture it expects. If we know $v$ we know the expected picture,
-# $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1 - \bar\alpha_t}\,v$. So we ask the trained network once, from pure noise, with each label:
+# velocity there is nearly $-x_0$: to predict it, the network must say which picture it expects. From the velocity $v$ follows the
+# expected picture: $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1 - \bar\alpha_t}\,v$. (In notebook 3 you derive this formula.) We give pure noise
+# to the trained network once, with each of the ten labels:
 
 # %%
 noise = torch.randn((1, 1, 28, 28), generator=torch.Generator().manual_seed(0)).expand(10, -1, -1, -1)
@@ -339,14 +345,16 @@ expected = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * velocity  # x_0
 image_grid((expected.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look at pure noise (t = 990), ten labels")
 
 # %% [markdown]
-# The input is the same noise ten times. The network answers with the average of the digit that it was told, and averages are blurred.
-# The noise contains no digit. **All of this comes from the label.** In the steps that follow, sampling turns the blur into one
-# particular digit.
+# The input is the same noise ten times. For each label the answer looks like the average of all such digits, and an average is
+# blurred. The noise contains no digit. **All of this comes from the label.** To draw a digit, we ask the network again in many steps.
+# They turn the blur into one particular digit. This is called *sampling*, and notebook 3 explains it.
 #
 # ## Optional: what normalisation does to the label
 #
 # Every residual block begins with a `GroupNorm`. It divides the channels into groups. In each group it subtracts the mean of all pixels,
-# and divides by their standard deviation. A class channel is *flat*: all its pixels have the same value. What is left of it?
+# and divides by their standard deviation. A class channel is *flat*: all its pixels have the same value. The first convolution adds
+# it, times a weight, to what it makes of the picture. So there, too, the label's part of a channel is flat. What is left of a flat
+# channel?
 
 # %%
 from course_utils.sketches import flat_channel_through_group_norm
@@ -356,10 +364,10 @@ flat_channel_through_group_norm()
 # %% [markdown]
 # If a flat channel is a group of its own, its mean is its value, and 0 is left: the label is lost. If it shares a group with another
 # channel, the difference between the two stays. The example's first level has 32 channels in 32 groups, so each channel is a group of its
-# own. The label still passes: the shortcut around each residual block has no normalisation, the border of the picture makes flat channels less
-# flat, and on the next level a group has two channels.
+# own. The label still comes through, for three reasons. The shortcut around each residual block has no normalisation. At the border of
+# the picture the convolutions see zeros, so the channels are not quite flat. And on the next level a group has two channels.
 #
-# So in the example the label must take a detour. It works, as the digits at the top of this notebook show. With
+# So in the example it is not easy for the label to come through. It does, as the digits at the top of this notebook show. With
 # `conditioning="time"`, the third door, the label is added to the time embedding, and comes into every block *after* its normalisation.
 # The network of the next notebook uses this door.
 

@@ -15,7 +15,7 @@ from course_utils.recipes import RECIPES, Recipe
 from course_utils.sampling import make_scheduler, sample
 from course_utils.training import Trainer, TrainingConfig, has_page, train
 from course_utils.two_steps import AdversarialConfig, AdversarialTrainer
-from course_utils.watching import Preview, TrainingPanel, duration, seconds_between_pictures
+from course_utils.watching import Preview, TrainingPanel, duration, next_picture
 from tiny import make_tiny_model
 
 FAST = TrainingConfig.fast(batch_size=20, num_epochs=2)  # six steps of `stripes`
@@ -25,7 +25,7 @@ TWO_STAGES = Recipe(make_tiny_model, ((16, FAST), (28, FAST)), "v_prediction", "
 @pytest.fixture
 def eager(monkeypatch):
     """Draw after every step."""
-    monkeypatch.setattr(watching, "seconds_between_pictures", lambda seconds: 0.0)
+    monkeypatch.setattr(watching, "next_picture", lambda *seconds: 0.0)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def pictures(monkeypatch) -> list[np.ndarray]:
     """All pictures that any panel showed."""
     shown_pictures, original = [], TrainingPanel.draw
 
-    def draw(panel, trainer):
-        original(panel, trainer)
+    def draw(panel):
+        original(panel)
         shown_pictures.append(np.asarray(Image.open(io.BytesIO(panel.image.value))))
 
     monkeypatch.setattr(TrainingPanel, "draw", draw)
@@ -145,8 +145,10 @@ def test_a_training_that_breaks_down_says_so_and_shows_what_is_left(stripes):
 
 
 def test_the_slower_the_drawing_the_rarer():
-    assert seconds_between_pictures(0.001) == 2.0
-    assert seconds_between_pictures(0.3) == pytest.approx(10)
+    """And a slow one is made up for."""
+    assert next_picture(trained=60.0, drawing=0.5, took=0.01) == 62.0
+    assert next_picture(trained=60.0, drawing=1.8, took=0.3) == pytest.approx(70)
+    assert next_picture(trained=60.0, drawing=3.3, took=0.3) == pytest.approx(120)
 
 
 def test_pictures_come_at_intervals_of_training(stripes, pictures):
@@ -155,12 +157,12 @@ def test_pictures_come_at_intervals_of_training(stripes, pictures):
     trainer = Trainer(make_tiny_model(), stripes, make_scheduler(), replace(FAST, num_epochs=10))
     trainer.seconds = 500.0
     steps, seen = panel.watch(trainer), []
-    for number in range(25):
+    for number in range(29):
         next(steps)
-        panel.seconds_to_draw = 0.285
+        panel.due = next_picture(0.0, 0.285 * len(pictures), 0.0)
         seen.append(len(pictures))
         trainer.seconds = 501.0 + number
-    assert seen == [1] * 10 + [2] * 10 + [3] * 5
+    assert seen == [1] * 10 + [2] * 9 + [3] * 10
 
 
 def test_times_are_said_as_exactly_as_one_wants_to_know_them():

@@ -25,7 +25,7 @@ def input_channels(class_emb_size):
     return 1 + class_emb_size  # the noisy picture, and a channel for each number""",
     praise="Only the first convolution depends on the size. All later layers stay the same.",
     hints=(
-        "Which tensors does `concatenate` (below) join? Count their channels.",
+        "The input of the UNet is the noisy picture and the channels of the class. Count both.",
         "The picture is grey. How many channels does it have before others are joined to it?",
     ),
     draw_arguments=lambda generator, trial: ((1, 2, 4, 10, 16, 3, 64, 7)[trial],),

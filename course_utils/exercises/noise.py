@@ -23,9 +23,9 @@ def betas(count: int, clipped: bool = True, level=level) -> torch.Tensor:
 cosine_alphas_cumprod = FunctionExercise(
     name="cosine_alphas_cumprod",
     solution_text=inspect.getsource(minimal.cosine_alphas_cumprod),
-    praise="These are exactly the numbers of diffusers' `squaredcos_cap_v2`.",
+    praise="These are the numbers of diffusers' `squaredcos_cap_v2`.",
     hints=(
-        "Three steps: a list of the betas, then `1 - betas`, then the product up to each timestep.",
+        "Three steps: a list of the betas, then the alphas, `1 - beta`, then the product of the alphas up to each timestep.",
         "For beta at t you need f at t / T and at (t + 1) / T. `min(..., 0.999)` limits it.",
         "`(1 - torch.tensor(betas)).cumprod(0)`, where `betas` is a list of Python numbers.",
     ),
@@ -78,7 +78,7 @@ def mixed(images, noise, of_images, of_noise):
 add_noise = FunctionExercise(
     name="add_noise",
     solution_text=inspect.getsource(minimal.add_noise),
-    praise="This is diffusers' `DDPMScheduler.add_noise`, to the last bit.",
+    praise="`DDPMScheduler.add_noise` in diffusers does the same.",
     hints=(
         "`alphas_cumprod[timesteps]` gives alpha_bar for each picture: shape (B,).",
         "A factor of shape (B, 1, 1, 1) multiplies each picture by its own number: use `.view(-1, 1, 1, 1)`.",

@@ -273,8 +273,8 @@ sample_loop = ProbedExercise(
     solution_text=inspect.getsource(minimal.sample),
     praise="From noise to a digit in a dozen lines, all of them yours.",
     hints=(
-        "In the loop, for each t and the next timestep `previous`: predict, guided; compute x0; take a step; yield.",
-        "`x0 = predicted_x0(x, prediction, alphas_cumprod[t], prediction_type).clamp(-1, 1)`: ink cannot be more than ink.",
+        "In the loop, for each t and the next timestep `previous`: predict with `guided`; compute x0; take a step; yield.",
+        "`x0 = predicted_x0(x, prediction, alphas_cumprod[t], prediction_type).clamp(-1, 1)`: a picture's range.",
         "`x = ddim_step(x, x0, alphas_cumprod[t], alphas_cumprod[previous])`; with previous = -1 that is the 1 at the end.",
     ),
     find_fault=find_fault_of_sample,

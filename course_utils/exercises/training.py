@@ -208,19 +208,19 @@ diagnoses = {
     "D": "pictures in [0, 1]",
     "E": "one timestep for all",
 }""",
-    praise="All five.",
+    praise="All five are right.",
     hints=(
         "Two questions for each row: are the strokes those of digits? And are they the digits that were asked for?",
         "Compare each loop with yours, line by line: one line differs.",
-        "Good strokes and wrong digits: the labels told the network nothing. A grey ground: nothing in its training pictures "
-        "was as light as paper. Nothing at all: look at the loss.",
+        "Good strokes and wrong digits: the labels told the network nothing. A ground halfway between paper and ink: nothing "
+        "in its training pictures was lighter. Nothing at all: look at the loss. And a low loss can mean an easier target.",
     ),
     options=BUGS,
     reasons={
         "A": "the network was trained to predict the noise, and its prediction is read as a velocity: contrast is lost.",
-        "B": "the pictures are digits, but not those that were asked for: the labels of other images say nothing.",
-        "C": "the gradients of all steps add up, the steps become too large, and the loss is no longer a number.",
-        "D": "paper is 0 in place of -1: in the network's pictures the ground is halfway between paper and ink.",
-        "E": "each step trains a single timestep, and the loss jumps with it: the pictures suffer little, the loss shows it.",
+        "B": "the pictures are digits, but not those that were asked for: the labels belonged to other images.",
+        "C": "old gradients stay, and push the weights farther and farther, until the loss is no longer a number.",
+        "D": "paper was 0 in place of -1: in the network's pictures the ground is halfway between paper and ink.",
+        "E": "each step trains a single timestep: the mean of the losses is higher, and the pictures suffer little.",
     },
 )
