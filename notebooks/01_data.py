@@ -209,9 +209,14 @@ exercises.add_noise.check(add_noise)
 # the factor four axes: (B, 1, 1, 1).
 # </details>
 #
-# <details><summary>Help: I see "square roots are missing", "The factors are swapped", "The *squares* of the two factors"</summary>
+# <details><summary>Help: I see "square roots are missing", "square root is missing", "The factors are swapped", "The *squares* of the two factors"</summary>
 #
 # The picture's factor is $\sqrt{\bar\alpha_t}$. The noise's factor is $\sqrt{1 - \bar\alpha_t}$, which is not $1 - \sqrt{\bar\alpha_t}$.
+# </details>
+#
+# <details><summary>Help: I see "The schedule must be the argument"</summary>
+#
+# Take $\bar\alpha$ from `alphas_cumprod`, and not from `noise_scheduler`: the checker's schedule has 40 timesteps.
 # </details>
 #
 # <details><summary>Help: I see "first picture's timestep", "keeps its full strength", "The noise is missing" or "not subtracted"</summary>

@@ -200,6 +200,7 @@ unet_diagram(trained)
 #
 # `forward(x, timesteps, labels)` looks up the vectors of the labels, puts them beside the pictures (exercise 2), and returns the
 # prediction of `self.model`: a tensor of the same shape as `x`. `UNet2DModel` returns an object; the tensor is its `.sample`.
+# `timesteps` is one number for each picture, or one for all of them: hand it on as it is.
 #
 # *Expected output*: the network has 1,708,201 parameters, and the cell after the check draws ten digits with it.
 
@@ -224,6 +225,11 @@ exercises.conditioned_unet.check(ConditionedUnet)
 #
 # Without the table of vectors 40 are missing. With `in_channels=1` another 1,152 are missing: the first convolution has 32 filters of
 # 3 x 3 for each channel. Other numbers come from other arguments of the UNet: compare them with the table.
+# </details>
+#
+# <details><summary>Help: I see "no gradient"</summary>
+#
+# The table of vectors is learned. With `.detach()`, `.tolist()`, `.item()` or `torch.no_grad()` on the way, training cannot reach it.
 # </details>
 #
 # <details><summary>Help: the parts are right, but `forward` gives something else</summary>

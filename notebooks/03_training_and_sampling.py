@@ -100,9 +100,15 @@ exercises.training_loss.check(training_loss)
 # $t = 999$, where sampling starts.
 # </details>
 #
-# <details><summary>Help: I see "standard normal noise"</summary>
+# <details><summary>Help: I see "Another seed gives the same" or "The same seed gives another"</summary>
+#
+# All chance must come from the generator that is handed in: no `torch.manual_seed`, no generator of your own.
+# </details>
+#
+# <details><summary>Help: I see "standard normal noise" or "get the same noise"</summary>
 #
 # `torch.rand` gives numbers from 0 to 1. `torch.randn` gives normal ones. Then use `add_noise`, with its factors.
+# The noise has the shape of the images: another number for each pixel of each picture.
 # </details>
 #
 # <details><summary>Help: I see "compared with"</summary>
@@ -266,7 +272,7 @@ exercises.predicted_x0.check(predicted_x0)
 # The two kinds of prediction need two formulas: an `if prediction_type == "epsilon":` decides.
 # </details>
 #
-# <details><summary>Help: I see "Noise: what is left", "Noise: the two square roots", "Noise: the factors", "Noise: the two factors" or "Noise: subtract it"</summary>
+# <details><summary>Help: I see "Noise: what is left", "Noise: the two square roots", "Noise: the factors", "Noise: the two factors", "Noise: the division" or "Noise: subtract it"</summary>
 #
 # Solve the first equation for $x_0$: subtract the noise with its factor, then divide by the picture's factor.
 # </details>
@@ -302,7 +308,7 @@ exercises.ddim_step.check(ddim_step)
 # %% [markdown]
 # Stuck? `exercises.ddim_step.hint()`, and at last `exercises.ddim_step.solution()`.
 #
-# <details><summary>Help: I see "jumps to the believed picture", "stays where it is" or "levels are swapped"</summary>
+# <details><summary>Help: I see "jumps to the believed picture", "stays where it is", "levels are swapped" or "noise are swapped"</summary>
 #
 # `previous_alpha_bar` is larger than `alpha_bar`: at the earlier timestep there is more picture and less noise.
 # </details>
@@ -312,7 +318,7 @@ exercises.ddim_step.check(ddim_step)
 # `x = sqrt(alpha_bar) * x0 + sqrt(1 - alpha_bar) * noise`. Solve this for the noise: subtract, then divide.
 # </details>
 #
-# <details><summary>Help: I see "square roots of the earlier" or "square roots in the formula"</summary>
+# <details><summary>Help: I see "square roots of the earlier", "square root of the noise's factor" or "square roots in the formula"</summary>
 #
 # All four factors are square roots: of `alpha_bar`, `1 - alpha_bar`, `previous_alpha_bar` and `1 - previous_alpha_bar`.
 # </details>
@@ -348,6 +354,11 @@ exercises.ddpm_step.check(ddpm_step)
 # The noise is multiplied by the standard deviation: the square root of the variance in the formula.
 # </details>
 #
+# <details><summary>Help: I see "square root of alpha" or "The factor of `x0`"</summary>
+#
+# Compare the mean with the formula: its first fraction has $\sqrt{\bar\alpha_{t-1}}$, its second one $\sqrt{\alpha}$.
+# </details>
+#
 # <details><summary>Help: I see "are swapped" or "DDIM's step"</summary>
 #
 # In the mean the first factor belongs to `x0` and the second one to `x`. There is no division by $\sqrt{1 - \bar\alpha_t}$ in DDPM.
@@ -369,7 +380,8 @@ guidance_arrows()
 
 
 # %% [markdown]
-# $s$ is the *guidance scale*. With $s = 1$ guidance is off. `model.null_label` is the label of "no class". Return the guided prediction.
+# $s$ is the *guidance scale*. With $s = 1$ guidance is off. `model.null_label` is the label of "no class". `t` is one timestep
+# for all pictures: a number, or a tensor of shape (). Return the guided prediction.
 #
 # *Expected output*: with `guidance_scale = 1` it is `model(x, t, labels)`.
 
@@ -384,7 +396,7 @@ exercises.guided.check(guided)
 # %% [markdown]
 # Stuck? `exercises.guided.hint()`, and at last `exercises.guided.solution()`.
 #
-# <details><summary>Help: I see "the scale plays no part" or "That is the prediction for"</summary>
+# <details><summary>Help: I see "the scale plays no part", "That is the prediction for" or "is not 10 for every network"</summary>
 #
 # You need both predictions: one with `labels`, and one with `torch.full_like(labels, model.null_label)`.
 # </details>
@@ -435,6 +447,17 @@ exercises.sample_loop.check(sample)
 # Replace `return ...` by your lines. A function with a `yield` in it is a *generator*: it hands out one result after the other.
 # </details>
 #
+# <details><summary>Help: I see "`x0` is not limited", "`x0` is limited", "Each step", "The last step" or "of `ddim_step` are swapped"</summary>
+#
+# For each `t` of the list, `previous` is the next one of the list, and -1 after the last one. The levels of the step are
+# `alphas_cumprod[t]` and `alphas_cumprod[previous]`, in this order, after `x` and the limited `x0`.
+# </details>
+#
+# <details><summary>Help: I see "The start is not", "plays no part" or "That is a step of DDPM"</summary>
+#
+# The start is drawn with `torch.randn`. `guidance_scale` goes to `guided`, `prediction_type` goes to `predicted_x0`. The step is `ddim_step`.
+# </details>
+#
 # <details><summary>Help: I see "the pictures are not right"</summary>
 #
 # Already after the first step: is the noise drawn with `generator=generator`, and is the order of the arguments right? From a later step on: is
@@ -480,8 +503,8 @@ rows = torch.cat((*noisy, *believed, *noises)).clamp(-1, 1) / 2 + 0.5
 image_grid(rows, 10, [f"t={t}" for t in timesteps], ["noisy", "believed", "noise"], title="Ten steps of one drawing")
 
 # %% [markdown]
-# At the first steps the network believes in a blurred average: it knows only the label. Step by step it decides for one particular 3, long
-# before the noisy picture shows it.
+# At first the network believes in a blurred 3: it knows only the label. Step by step it decides for one particular 3, and the second row
+# shows this 3 long before you can see it in the first row.
 #
 # ### DDIM and DDPM
 #
@@ -515,8 +538,8 @@ rows = [draw([5] * 8, guidance_scale=scale, seed=3) for scale in (1.0, 3.0, 10.0
 image_grid(torch.cat(rows), 8, row_names=["off", "3", "10"], title="Guidance scale: eight fives each")
 
 # %% [markdown]
-# Compare the rows. Without guidance some fives are not recognisable. With a moderate scale they are. With a large scale they become plain,
-# heavy and similar to each other. The next part puts numbers on this.
+# Compare the rows. Without guidance several fives are hard to recognise. With guidance 3 more of them look like a five. With guidance 10
+# the strokes are heavy, the fives look more alike, and the paper can turn grey. The next part measures this.
 #
 # ## Part 3: is it the digit that I asked for?
 #
@@ -527,6 +550,8 @@ image_grid(torch.cat(rows), 8, row_names=["off", "3", "10"], title="Guidance sca
 # - **Excess distance**: the judge describes each picture by 64 numbers, its *features*. The *Frechet distance* compares two sets of
 #   pictures by the mean and the spread of their features. We compute it between your digits and real digits. Even two sets of real
 #   digits have a small distance, so we subtract that one. 0 means: as good as real digits.
+#
+# Here are three cases with only two features. Each point is one picture:
 
 # %%
 from course_utils.sketches import frechet_clouds

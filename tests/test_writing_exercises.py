@@ -23,6 +23,11 @@ def cosine_with_numpy(num_train_timesteps):
     return torch.tensor(np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999)), dtype=torch.float32)
 
 
+def cosine_with_other_settings(num_train_timesteps):
+    torch.set_default_dtype(torch.float64)
+    return cosine_with_numpy(num_train_timesteps)
+
+
 def cosine_by_diffusers(num_train_timesteps):
     return DDPMScheduler(num_train_timesteps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
 
@@ -110,6 +115,59 @@ class OtherWidths(AsInTheExample):
         )
 
 
+class TableInAnotherOrder(nn.Module):
+    """The parts the other way round, with more of the learner's own, and the output as a tuple."""
+
+    def __init__(self, num_classes: int = 10, class_emb_size: int = 4, verbose=False):
+        super().__init__()
+        self.model = AsInTheExample(num_classes, class_emb_size).model
+        self.class_emb = nn.Embedding(num_classes, class_emb_size)
+        self.verbose, self.dropout = verbose, nn.Dropout(0.0)
+
+    def forward(self, x, timesteps, labels):
+        channels = torch.einsum("bc,hw->bchw", self.class_emb(labels), torch.ones(x.shape[2:]))
+        return self.model(torch.cat((x, channels), 1), timesteps, return_dict=False)[0]
+
+
+class WithoutGradient(AsInTheExample):
+    @torch.no_grad()
+    def forward(self, x, t, class_labels):
+        return super().forward(x, t, class_labels)
+
+
+class DetachedTable(AsInTheExample):
+    def forward(self, x, t, class_labels):
+        channels = self.class_emb(class_labels).detach()[:, :, None, None].expand(-1, -1, 28, 28)
+        return self.model(torch.cat((x, channels), 1), t).sample
+
+
+class WithAnotherName(AsInTheExample):
+    def __init__(self, num_classes=10, class_emb_size=4):
+        super().__init__(num_classes, class_emb_size)
+        self.unet = self.model
+
+
+class TableTransposed(AsInTheExample):
+    def __init__(self, num_classes=10, class_emb_size=4):
+        super().__init__(num_classes, class_emb_size)
+        self.class_emb = nn.Embedding(class_emb_size, num_classes)
+
+
+class WithoutArguments(AsInTheExample):
+    def __init__(self):
+        super().__init__()
+
+
+class WithoutDefaults(AsInTheExample):
+    def __init__(self, num_classes, class_emb_size):
+        super().__init__(num_classes, class_emb_size)
+
+
+class OneTimestepForbidden(AsInTheExample):
+    def forward(self, x, t, class_labels):
+        return super().forward(x, t.long(), class_labels)
+
+
 def loss(model, alphas_cumprod, images, labels, generator, prediction_type, **wrong):
     """A loss whose parts can be put wrong one by one; timesteps are drawn before the noise."""
     count = len(images)
@@ -129,6 +187,40 @@ def loss_with(make_wrong):
     return lambda model, levels, images, labels, generator, kind: loss(
         model, levels, images, labels, generator, kind, **make_wrong(images, generator)
     )
+
+
+def loss_with_diffusers(model, alphas_cumprod, images, labels, generator, prediction_type):
+    """With the scheduler's own formulas, timesteps from uniform numbers, and the mean taken in two steps."""
+    print("looking at", images.shape)
+    scheduler = DDPMScheduler(len(alphas_cumprod), beta_schedule="squaredcos_cap_v2")
+    t = (torch.rand(len(images), generator=generator) * len(alphas_cumprod)).int()
+    noise = torch.empty_like(images).normal_(generator=generator)
+    prediction = model(x=scheduler.add_noise(images, noise, t.long()), timesteps=t, labels=labels)
+    target = noise if prediction_type == "epsilon" else scheduler.get_velocity(images, noise, t.long())
+    return F.mse_loss(prediction, target, reduction="none").mean((1, 2, 3)).mean()
+
+
+def loss_after_backward(*parts):
+    value = loss(*parts)
+    value.backward(retain_graph=True)
+    return value
+
+
+def loss_in_place(model, alphas_cumprod, images, *others):
+    return loss(model, alphas_cumprod, images.mul_(0.5), *others)
+
+
+def loss_seeded(model, alphas_cumprod, images, labels, generator, prediction_type):
+    return loss(model, alphas_cumprod, images, labels, generator.manual_seed(0), prediction_type)
+
+
+def loss_with_1000_timesteps(model, alphas_cumprod, images, labels, generator, prediction_type):
+    return loss(model, minimal.cosine_alphas_cumprod(1000), images, labels, generator, prediction_type)
+
+
+def cloned(seed):
+    """A generator of the learner's own."""
+    return torch.Generator().manual_seed(seed)
 
 
 def draw(upper, count, generator):
@@ -177,6 +269,32 @@ def two_steps(optimizer, loss):
     optimizer.step()
 
 
+def step_by_autograd(optimizer, loss):
+    weights = optimizer.param_groups[0]["params"]
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights)):
+        weight.grad = gradient
+    optimizer.step()
+    return loss.item()
+
+
+def backward_twice(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    optimizer.step()
+
+
+def step_before_backward(optimizer, loss):
+    optimizer.zero_grad()
+    optimizer.step()
+    loss.backward()
+
+
+def slower_and_slower(optimizer, loss):
+    zero_after(optimizer, loss)
+    optimizer.param_groups[0]["lr"] *= 0.5
+
+
 def loop_by_the_page(
     model, labels, steps, scale, generator, kind, x0_of=lambda x0: x0.clamp(-1, 1), step=minimal.ddim_step
 ):
@@ -196,19 +314,62 @@ def last_only(*arguments):
     return pictures
 
 
+class LoopAsClass:
+    """Not a generator, but each picture is drawn when it is asked for."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __iter__(self):
+        return iter(minimal.sample(*self.arguments))
+
+
+def loop_without_gradients(*arguments):
+    torch.set_grad_enabled(False)
+    with torch.no_grad():
+        yield from loop_by_the_page(*arguments)
+
+
+def loop_with_a_timestep_each(model, labels, *others):
+    """It asks the network with one timestep per picture, as in training."""
+
+    def each(x, t, told):
+        return model(x, torch.as_tensor(t).expand(len(x)), told)
+
+    each.null_label = model.null_label
+    return map(torch.clone, loop_by_the_page(each, labels, *others))
+
+
+def endless(*arguments):
+    yield from minimal.sample(*arguments)
+    while True:
+        yield torch.zeros(1)
+
+
+def one_picture_over_and_over(*arguments):
+    kept = None
+    for x in minimal.sample(*arguments):
+        kept = x.clone() if kept is None else kept.copy_(x)
+        yield kept
+
+
+def changes_labels(model, labels, *others):
+    yield from minimal.sample(model, labels.fill_(3), *others)
+
+
 def one_too_few(*arguments):
     yield from [*minimal.sample(*arguments)][1:]
 
 
 RIGHT = {
-    "cosine_alphas_cumprod": [cosine_with_numpy, cosine_by_diffusers],
+    "cosine_alphas_cumprod": [cosine_with_numpy, cosine_by_diffusers, cosine_with_other_settings],
     "add_noise": [
         add_noise_one_by_one,
         lambda x, e, t, a: a[t][:, None, None, None] ** 0.5 * x + (1 - a[t]).sqrt()[:, None, None, None] * e,
     ],
-    "ConditionedUnet": [AsInTheExample],
-    "training_loss": [loss],
-    "training_step": [step_by_hand, zero_after],
+    "ConditionedUnet": [AsInTheExample, TableInAnotherOrder],
+    "training_loss": [loss, loss_with_diffusers],
+    "training_step": [step_by_hand, zero_after, step_by_autograd],
     "predicted_x0": [
         lambda x, p, a, kind: (
             x / a.sqrt() - (1 / a - 1).sqrt() * p if kind == "epsilon" else a**0.5 * x - (1 - a) ** 0.5 * p
@@ -226,9 +387,12 @@ RIGHT = {
     "guided": [
         lambda model, x, t, labels, s: (
             (1 - s) * model(x, t, torch.full_like(labels, model.null_label)) + s * model(x, t, labels)
-        )
+        ),
+        lambda model, x, t, labels, s: (
+            minimal.guided(model, x, torch.full((2 * len(x),), int(t)), labels, s) if s != 1 else model(x, t, labels)
+        ),
     ],
-    "sample": [loop_by_the_page],
+    "sample": [loop_by_the_page, LoopAsClass, loop_without_gradients, loop_with_a_timestep_each],
     "diagnoses": [
         dict(
             zip(
@@ -241,7 +405,14 @@ RIGHT = {
                     "one timestep for all",
                 ],
             )
-        )
+        ),
+        {
+            "e": "One timestep for all",
+            "d": "pictures in [0,1] ",
+            "c": "no zero_grad",
+            "b": "labels shuffled",
+            "a": "wrong  prediction type",
+        },
     ],
 }
 
@@ -256,6 +427,8 @@ WRONG = {
     "add_noise": [
         (lambda x, e, t, a: a[t[0]].sqrt() * x + (1 - a[t[0]]).sqrt() * e, "first picture's timestep"),
         (lambda x, e, t, a: x + e, "values"),
+        (lambda x, e, t, a: DDPMScheduler(**COSINE).add_noise(x, e, t), "must be the argument"),
+        (lambda x, e, t, a: minimal.add_noise(x, torch.randn_like(x), t, a), "two different results"),
         (lambda x, e, t, a: e.mul_(0) + add_noise_one_by_one(x, e, t, a), "values|changes"),
     ],
     "ConditionedUnet": [
@@ -271,11 +444,35 @@ WRONG = {
         (PictureLast, "values"),
         (FirstLabelOnly, "first picture's class"),
         (FirstTimestepOnly, "first picture's timestep"),
+        (WithoutGradient, "no gradient"),
+        (DetachedTable, "no gradient reaches `self.class_emb`"),
+        (WithAnotherName, "holds `self.unet` as well"),
+        (TableTransposed, "look at `class_emb.weight`"),
+        (WithoutArguments, "takes `()`"),
+        (WithoutDefaults, "wanted `(num_classes=10, class_emb_size=4)`"),
+        (lambda num_classes=10, class_emb_size=4: AsInTheExample(num_classes, class_emb_size), "wanted a class"),
     ],
     "training_loss": [
         (loss_with(lambda x, g: {"timesteps": draw(19, len(x), g)}), "exclusive"),
         (loss_with(lambda x, g: {"timesteps": lambda: draw(20, 1, g)().expand(len(x))}), "same timestep"),
         (loss_with(lambda x, g: {"timesteps": draw(20, 1, g)}), "one for each picture"),
+        (loss_with(lambda x, g: {"timesteps": lambda: 1 + draw(19, len(x), g)()}), "[0] never turn up: they go"),
+        (loss_with(lambda x, g: {"timesteps": lambda: (torch.rand(len(x), generator=g) * 19).round().long()}), "often"),
+        (loss_with(lambda x, g: {"timesteps": lambda: torch.arange(len(x)) % 20}), "gives the same timesteps"),
+        (loss_with(lambda x, g: {"noise": lambda: torch.randn(x.shape[1:], generator=g).expand_as(x)}), "pictures of"),
+        (
+            loss_with(lambda x, g: {"noise": lambda: torch.randn(len(x), 1, 1, 1, generator=g).expand_as(x)}),
+            "All pixels",
+        ),
+        (loss_with(lambda x, g: {"noise": lambda: torch.randn(x.shape, generator=cloned(0))}), "gives the same noise"),
+        (loss_seeded, "gives the same noise"),
+        (loss_with_1000_timesteps, "holds 20 levels"),
+        (loss_in_place, "argument `images`"),
+        (loss_after_backward, "leave `backward()`"),
+        (lambda m, *others: loss(lambda x, t, y: m(x, t.float(), y), *others), "whole numbers"),
+        (lambda *parts: loss(*parts) * torch.nan, "finite"),
+        (lambda *parts: torch.tensor(loss(*parts).item(), requires_grad=True), "no gradient"),
+        (lambda images, labels: None, "takes `(images, labels)`"),
         (loss_with(lambda x, g: {"noise": lambda: torch.randn(x.shape)}), "same seed"),
         (loss_with(lambda x, g: {"noise": lambda: torch.rand(x.shape, generator=g)}), "standard normal"),
         (loss_with(lambda x, g: {"mix": lambda x, e, t, a: x}), "without noise"),
@@ -299,15 +496,27 @@ WRONG = {
         (without_backward, "`loss.backward()`"),
         (zero_too_late, "not moved"),
         (two_steps, "first step"),
+        (two_steps, "runs 2 times"),
+        (backward_twice, "runs 2 times"),
+        (step_before_backward, "comes before"),
+        (slower_and_slower, "Step 2 moves the weights to another place than it should: take one step"),
+        (lambda loss: None, "takes `(loss)`"),
         (lambda optimizer, loss: None, "`loss.backward()`"),
     ],
     "predicted_x0": [(lambda x, p, a, kind: p, "values")],
     "ddim_step": [(lambda x, x0, a, p: minimal.ddim_step(x, x0, a, p) + 0.1 * torch.randn(x.shape), "values")],
     "ddpm_step": [(lambda x, x0, a, p, e: x0, "values")],
-    "guided": [(lambda model, x, t, labels, s: model(x, t, (labels + 1) % 10), "values")],
+    "guided": [(lambda model, x, t, labels, s: model(x, t, (labels + 1) % 7), "values")],
     "sample": [
         (last_only, "yield x"),
-        (one_too_few, "once after each"),
+        (lambda *parts: [*minimal.sample(*parts)], "yield x"),
+        (endless, "too many"),
+        (one_picture_over_and_over, "in place"),
+        (changes_labels, "argument `labels`"),
+        (lambda *parts: loop_by_the_page(*parts[:4], None, parts[5]), "The same seed gives other pictures"),
+        (lambda *parts: (x.numpy() for x in minimal.sample(*parts)), "it yielded an object of type `ndarray`"),
+        (lambda model, labels: None, "takes `(model, labels)`"),
+        (one_too_few, "one after each"),
         (lambda *parts: loop_by_the_page(*parts, x0_of=lambda x0: x0), "clamped"),
         (lambda *parts: loop_by_the_page(*parts, step=lambda x, x0, a, p: x0), "first step"),
         (lambda model, labels, *rest: minimal.sample(model, labels.flip(0), *rest), "first step"),
@@ -316,10 +525,20 @@ WRONG = {
     "diagnoses": [
         (dict.fromkeys("ABCDE", "no zero_grad"), "1 of 5"),
         (dict.fromkeys("ABC", "no zero_grad"), "each letter"),
+        ({**dict.fromkeys("ABCD", "no zero_grad"), "E": ...}, "Letter E has the dots"),
+        ({}, "each letter"),
         (dict.fromkeys("ABCDE", "too slow"), "one of"),
         ("no zero_grad", "a dict"),
         ([], "a dict"),
     ],
+}
+
+
+RAISES = {
+    "ConditionedUnet": (OneTimestepForbidden, "one timestep for all pictures"),
+    "training_loss": (loss_with(lambda x, g: {"timesteps": draw(1000, len(x), g)}), "a schedule of 20 timesteps"),
+    "guided": (lambda m, x, t, labels, s: m(x, t, torch.ones(len(x)) * m.null_label), "used as indices"),
+    "sample": (lambda m, labels, *rest: minimal.sample(m, labels[:, None], *rest), "one label for each picture"),
 }
 
 
@@ -344,6 +563,39 @@ def test_wrong_answers_are_told_what_is_wrong(exercise, case):
     outcome = exercise.judge(answer)
     assert outcome.status == "incorrect"
     assert any(word in outcome.message for word in words.split("|")), outcome.message
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_an_exception_is_shown_with_what_the_answer_was_tried_with(name):
+    exercise = next(exercise for exercise in exercises.ALL if exercise.name == name)
+    outcome = exercise.judge(RAISES[name][0])
+    assert outcome.status == "raised" and RAISES[name][1] in outcome.message, outcome.message
+
+
+@pytest.mark.parametrize("exercise, answer", pairs(RIGHT))
+def test_no_answer_leaves_its_settings_or_draws_behind(exercise, answer):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    exercise.judge(answer)
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)
+def test_answers_are_judged_as_in_a_fresh_notebook(exercise):
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    try:
+        assert exercise.judge(exercise.reference()).correct
+        assert torch.get_default_dtype() == torch.float64 and not torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+
+
+def test_a_check_does_not_print_more_than_a_few_lines_of_the_learners_own(capsys):
+    exercises.training_loss.judge(loss_with_diffusers)
+    assert capsys.readouterr().out.count("looking at") < 12
 
 
 @pytest.mark.parametrize("exercise", exercises.ALL, ids=lambda exercise: exercise.name)

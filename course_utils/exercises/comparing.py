@@ -6,6 +6,7 @@ compared: an object that says it equals everything is equal to nothing here.
 
 import math
 from copy import deepcopy
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -33,11 +34,16 @@ def in_words(thing) -> str:
     """A short description of an object: a tensor by dtype and shape, small things as they are."""
     kind = type(thing)
     if is_plain_tensor(thing):
-        return f"a {dtype_name(thing)} tensor of shape {tuple(thing.shape)}"
+        name = dtype_name(thing)
+        return f"{'an' if name.startswith('int') else 'a'} {name} tensor of shape {tuple(thing.shape)}"
     if kind in (int, float):
         return f"`{number_in_words(thing)}`"
     if thing is None or kind in (bool, complex):
         return f"`{thing}`"
+    if thing is ...:
+        return "the dots `...`"
+    if kind is FunctionType:
+        return "a function"
     if kind is str:
         return f"the text `{quoted(thing)}`"
     if issubclass(kind, type):

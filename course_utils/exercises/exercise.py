@@ -1,9 +1,14 @@
 """What an exercise is: it judges the object that it is handed, gives hints, and shows its solution."""
 
+import inspect
 import os
+import random
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FunctionType
 
+import numpy as np
 import torch
 
 from course_utils import minimal
@@ -155,6 +160,20 @@ def not_attempted(exercise: Exercise) -> Outcome:
     return Outcome(NOT_ATTEMPTED, f"Put your `{exercise.name}` in place of the dots, and run the cell again.")
 
 
+@contextmanager
+def global_state_kept():
+    """Inside, all is as a fresh notebook has it; afterwards, as before, whatever the learner's code has set or drawn."""
+    dtype, of_numpy, of_python = torch.get_default_dtype(), np.random.get_state(), random.getstate()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.random.fork_rng(devices=()), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+
 @dataclass
 class NumberExercise(Exercise):
     """The answer is a whole number.
@@ -208,24 +227,26 @@ class FunctionExercise(Exercise):
                 INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted the function itself, without calling it."
             )
         generator = torch.Generator().manual_seed(0)
-        with torch.device("cpu"):  # whatever the notebook has set as PyTorch's default
-            for trial in range(self.trials):
+        for trial in range(self.trials):
+            with global_state_kept():
                 outcome = self.try_once(answer, self.draw_arguments(generator, trial))
-                if outcome:
-                    return outcome
+            if outcome:
+                return outcome
         return correct(self)
 
     def try_once(self, answer, arguments) -> Outcome | None:
         """Compare one call with the reference; None where they agree."""
         called = "Called with " + ", ".join(in_words(argument) for argument in arguments)
+        wanted = self.reference()(*copied(arguments))  # before the learner's code can change any setting
         try:
             handed_in = copied(arguments)
             found = answer(*handed_in)
             if found is ...:
                 return not_attempted(self)
-            fault = difference(found, self.reference()(*copied(arguments)))
+            fault = difference(found, wanted)
             if fault:
-                return Outcome(INCORRECT, f"{self.recognise(found, arguments)}{called}: {fault}.")
+                known = self.recognise(found, arguments) or depends_on_chance(answer, found, arguments, fault)
+                return Outcome(INCORRECT, f"{known}{called}: {fault}.")
             unchanged = [is_unchanged(before, after) for before, after in zip(arguments, handed_in)]
         except KeyboardInterrupt:
             raise
@@ -244,36 +265,68 @@ class FunctionExercise(Exercise):
         return ""
 
 
+def depends_on_chance(answer, found, arguments, fault: str) -> str:
+    """What is said of a function that has wrong values, and others when it is called again; else nothing."""
+    if "values are not" in fault and difference(answer(*copied(arguments)), found):
+        return "Called twice with the same arguments, it gives two different results. "
+    return ""
+
+
 @dataclass
 class ProbedExercise(Exercise):
     """The answer is a function or a class that is tried out in ways of its own.
 
     Attributes:
+        parameters: what it is called with, in this order; a class is called with their names, and without any.
         find_fault: takes the answer, and says in a sentence what is wrong with it; "" where nothing is, and `...` where
             nothing has been tried. What it raises counts as raised by the answer.
         wanted: "function" or "class".
+        tried_with: on what it is tried out, for the message about an exception.
+        mistakes: wrong answers that `find_fault` recognises.
     """
 
+    parameters: str
     find_fault: Callable
     wanted: str = "function"
+    tried_with: str = ""
+    mistakes: tuple[Mistake, ...] = ()
 
     def judge(self, answer) -> Outcome:
         if answer is ...:
             return not_attempted(self)
-        if issubclass(type(answer), type) != (self.wanted == "class") or not callable(answer):
+        if self.wanted == "class" and type(answer) is FunctionType:
+            return Outcome(INCORRECT, f"`{self.name}` is a function, wanted a class.")
+        if not callable(answer) or (self.wanted == "class" and not issubclass(type(answer), type)):
             return Outcome(
                 INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted the {self.wanted} itself, without calling it."
             )
         try:
-            with torch.device("cpu"), torch.random.fork_rng(devices=()):  # a new network draws its weights at random
-                fault = self.find_fault(answer)
+            with global_state_kept():
+                fault = self.misfit(answer) or self.find_fault(answer)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            return Outcome(RAISED, f"While it was tried out: `{error_in_words(error)}`")
+            return Outcome(RAISED, f"While it was tried out{self.tried_with}: `{error_in_words(error)}`")
         if fault is ...:
             return not_attempted(self)
         return Outcome(INCORRECT, fault) if fault else correct(self)
+
+    def misfit(self, answer) -> str:
+        """What is said of an answer that cannot be called with the exercise's arguments; "" where it can."""
+        try:
+            signature = inspect.signature(answer)
+        except (TypeError, ValueError):  # what is built in has none
+            return ""
+        names = [parameter.split("=")[0] for parameter in self.parameters.split(", ")]
+        try:
+            if self.wanted == "class":
+                signature.bind()
+                signature.bind(**dict.fromkeys(names))
+            else:
+                signature.bind(*names)
+        except TypeError:
+            return f"`{self.name}` takes `({', '.join(signature.parameters)})`, wanted `({self.parameters})`."
+        return ""
 
 
 @dataclass
@@ -289,22 +342,40 @@ class ChoicesExercise(Exercise):
     reasons: dict[str, str]
 
     def judge(self, answer) -> Outcome:
-        if answer is ... or (type(answer) is dict and all(word is ... for word in answer.values())):
+        if answer is ...:
             return not_attempted(self)
-        if type(answer) is not dict or [*answer] != [*self.reasons]:
+        letters = ", ".join(self.reasons)
+        if not issubclass(type(answer), dict):
             return Outcome(
-                INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted a dict with a word for each letter."
+                INCORRECT, f"`{self.name}` is {in_words(answer)}, wanted a dict with a word for each letter: {letters}."
             )
-        for letter, word in answer.items():
-            if type(word) is not str or word not in self.options:
-                words = ", ".join(f'"{option}"' for option in self.options)
-                return Outcome(INCORRECT, f"Letter {letter} has {in_words(word)}, wanted one of {words}.")
+        words = {tidy(letter): tidy(word) for letter, word in dict.items(answer)}
+        if words and all(word is ... for word in words.values()):
+            return not_attempted(self)
+        if words.keys() != {tidy(letter) for letter in self.reasons}:
+            return Outcome(
+                INCORRECT, f"`{self.name}` must have a word for each letter: {letters}, and no other letter."
+            )
+        return self.count_right({letter: words[tidy(letter)] for letter in self.reasons})
+
+    def count_right(self, words: dict) -> Outcome:
+        """The verdict on a word for each letter."""
+        for letter, word in words.items():
+            if type(word) is not str or word not in map(tidy, self.options):
+                options = ", ".join(f'"{option}"' for option in self.options)
+                return Outcome(INCORRECT, f"Letter {letter} has {in_words(word)}, wanted one of {options}.")
         wanted = self.reference()
-        right = [letter for letter in wanted if answer[letter] == wanted[letter]]
-        because = " ".join(f"{letter}: {self.reasons[letter]}" for letter in right)
+        right = [letter for letter in wanted if words[letter] == tidy(wanted[letter])]
+        because = [f"{letter}: {self.reasons[letter]}" for letter in right]
         if len(right) == len(wanted):
-            return Outcome(CORRECT, f"{self.praise} {because}")
-        return Outcome(INCORRECT, f"{len(right)} of {len(wanted)} are right. {because} Look again at the others.")
+            return Outcome(CORRECT, " ".join((self.praise, *because)))
+        of_all = f"{len(right)} of {len(wanted)} are right."
+        return Outcome(INCORRECT, " ".join((of_all, *because, "Look again at the others.")))
+
+
+def tidy(word):
+    """A text in small letters with single spaces, so that only its words count; anything else as it is."""
+    return " ".join(word.lower().replace(",", ", ").split()) if type(word) is str else word
 
 
 def error_in_words(error: BaseException) -> str:

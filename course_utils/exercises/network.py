@@ -9,13 +9,12 @@ from course_utils import minimal
 from course_utils.exercises.comparing import in_words, tensor_difference
 from course_utils.exercises.exercise import FunctionExercise, Mistake, ProbedExercise
 
-PARAMETERS = 1_708_201
 # What a network lacks or has too many, by the difference of its number of parameters.
 KNOWN_DIFFERENCES = {
-    -40: "the table of the classes' vectors is missing: `nn.Embedding(num_classes, class_emb_size)`",
-    -1152: "the UNet is built for the picture alone: its `in_channels` must count the class's channels, too",
-    -288: "the UNet's `in_channels` is `class_emb_size`: the picture has a channel, too",
-    -1192: "both the table of vectors and its channels are missing",
+    -40: "the table of the classes' vectors is missing: `nn.Embedding(num_classes, class_emb_size)`.",
+    -1152: "the UNet is built for the picture alone: its `in_channels` must count the class's channels, too.",
+    -288: "the UNet's `in_channels` is `class_emb_size`: the picture has a channel, too.",
+    -1192: "both the table of vectors and its channels are missing.",
 }
 
 input_channels = FunctionExercise(
@@ -101,10 +100,10 @@ def find_fault_of_network(network_class):
         network, reference = network_class(**arguments), minimal.ConditionedUnet(**arguments)
         if ... in (getattr(network, "class_emb", None), getattr(network, "model", None)):
             return ...
-        fault = fault_of_parts(network, reference, arguments) or fault_of_outputs(network, reference)
+        fault = fault_of_parts(network, reference, arguments)
         if fault:
             return fault
-    return ""
+    return fault_of_outputs(network, reference)  # of the second pair, whose sizes are not the usual ones
 
 
 def fault_of_parts(network, reference, arguments: dict) -> str:
@@ -116,11 +115,19 @@ def fault_of_parts(network, reference, arguments: dict) -> str:
             return f"{called} has {found} as `self.{name}`, wanted an object of type `{kind.__name__}`."
     found, wanted = (sum(weight.numel() for weight in one.parameters()) for one in (network, reference))
     if found != wanted:
-        known = KNOWN_DIFFERENCES.get(found - wanted) if not arguments else None
-        return f"{called} has {found:,} parameters, wanted {wanted:,}" + (f": {known}." if known else ".")
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    if shapes != {name: value.shape for name, value in reference.state_dict().items()}:
-        return f"{called} has the right number of parameters, but not the example's layers."
+        known = "are both arguments used?" if arguments else KNOWN_DIFFERENCES.get(found - wanted, "")
+        return f"{called} has {found:,} parameters, wanted {wanted:,}{': ' if known else '.'}{known}"
+    return fault_of_weights(called, network.state_dict(), reference.state_dict())
+
+
+def fault_of_weights(called: str, found: dict, wanted: dict) -> str:
+    """Whether the weights of the example's network fit into a learner's, by name and shape."""
+    extra = sorted({name.split(".")[0] for name in found} - {"class_emb", "model"})
+    if extra:
+        return f"{called} holds `self.{extra[0]}` as well: only `self.class_emb` and `self.model` should hold numbers."
+    for name, value in wanted.items():
+        if name not in found or found[name].shape != value.shape:
+            return f"{called} has the right number of parameters, but not the example's layers: look at `{name}`."
     return ""
 
 
@@ -129,20 +136,37 @@ def fault_of_outputs(network, reference) -> str:
     network.load_state_dict(reference.state_dict())
     labels, generator = torch.tensor([3, 0, 4]), torch.Generator().manual_seed(0)
     x, t = torch.randn(3, 1, 28, 28, generator=generator), torch.tensor([10, 500, 999])
+    found = network(x.clone(), t, labels)
+    if found is ...:
+        return ...
+    if hasattr(found, "sample"):
+        return "`forward` returns all that the UNet returns: take its `.sample`, the tensor."
     with torch.no_grad():
-        found, wanted = network(x, t, labels), reference(x, t, labels)
-        if found is ...:
-            return ...
-        if hasattr(found, "sample"):
-            return "`forward` returns all that the UNet returns: take its `.sample`, the tensor."
-        fault = tensor_difference(found, wanted)
+        fault = tensor_difference(found, reference(x, t, labels))
         if fault and tensor_difference(found, reference(x, t, labels[:1].expand(3))) == "":
             fault = "every picture gets the first picture's class"
         if fault and tensor_difference(found, reference(x, t[:1].expand(3), labels)) == "":
             fault = "every picture gets the first picture's timestep"
-    return (
-        f"The parts are right, but with the example's weights `forward` gives something else: {fault}." if fault else ""
-    )
+        if not fault and tensor_difference(network(x[:1], 500, labels[:1]), reference(x[:1], 500, labels[:1])):
+            fault = "one timestep for all pictures, `500`, is not passed on"
+    if fault:
+        return f"The parts are right, but with the example's weights `forward` gives something else: {fault}."
+    return fault_of_gradients(network, found)
+
+
+def fault_of_gradients(network, found: torch.Tensor) -> str:
+    """Whether training can reach both parts of a learner's network."""
+    if not found.requires_grad:
+        return (
+            "The output is right, but it has no gradient, and cannot be trained: is there a `no_grad` or a `.detach()`?"
+        )
+    weights = {"class_emb": network.class_emb.weight, "model": network.model.conv_in.weight}
+    for name, gradient in zip(weights, torch.autograd.grad(found.sum(), weights.values(), allow_unused=True)):
+        if gradient is None:
+            return (
+                f"The output is right, but no gradient reaches `self.{name}`: is there a `.detach()` or a `.tolist()`?"
+            )
+    return ""
 
 
 conditioned_unet = ProbedExercise(
@@ -157,4 +181,6 @@ conditioned_unet = ProbedExercise(
     ),
     find_fault=find_fault_of_network,
     wanted="class",
+    parameters="num_classes=10, class_emb_size=4",
+    tried_with=" (also with num_classes=5, class_emb_size=7, and with one timestep for all pictures)",
 )

@@ -87,6 +87,12 @@ add_noise = FunctionExercise(
     draw_arguments=draw_noising,
     mistakes=(
         Mistake(lambda x, e, t, a: mixed(x, e, a[t], 1 - a[t]), "The two square roots are missing."),
+        Mistake(lambda x, e, t, a: mixed(x, e, a[t].sqrt(), 1 - a[t]), "The noise's square root is missing."),
+        Mistake(lambda x, e, t, a: mixed(x, e, a[t], (1 - a[t]).sqrt()), "The picture's square root is missing."),
+        Mistake(
+            lambda x, e, t, a: minimal.add_noise(x, e, t, minimal.cosine_alphas_cumprod()),
+            "The schedule must be the argument `alphas_cumprod`, which need not have 1000 timesteps.",
+        ),
         Mistake(
             lambda x, e, t, a: mixed(x, e, (1 - a[t]).sqrt(), a[t].sqrt()),
             "The factors are swapped: at t = 0 almost everything is picture.",
