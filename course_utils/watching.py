@@ -1,4 +1,4 @@
-"""A training that shows itself while it runs: a panel with its loss, the time that is left, pictures, and a Stop button."""
+"""A training that shows itself: a panel with its loss, the time that is left, pictures, and a Stop button."""
 
 import copy
 import time
@@ -40,7 +40,7 @@ class TrainingPanel(ipywidgets.VBox):
     def __init__(self, shares=(1.0,)):
         self.shares, self.stage, self.stopped, self.trouble = shares, -1, False, ""
         self.started, self.gained = time.perf_counter(), 0.0  # when, and what share of the training was done since
-        self.trained, self.drawing = 0.0, 0.0  # seconds that went into steps, and into pictures
+        self.trained, self.drawing = 0.0, 0.0  # seconds that went into steps, and into pictures between them
         self.progress = ipywidgets.FloatProgress(0, min=0, max=1)
         self.progress.layout.width = "420px"
         self.stop = ipywidgets.Button(description="Stop", icon="stop")
@@ -75,11 +75,7 @@ class TrainingPanel(ipywidgets.VBox):
         Args:
             trainer: a `Trainer`; neither its weights nor its random numbers are touched.
         """
-        self.stage, self.counted = self.stage + 1, trainer.seconds
-        self.preview = Preview(trainer)
-        self.image.width = PIXEL * 28 * len(self.preview.labels)
-        self.draw()
-        self.say(trainer, self.words(trainer))
+        self.begin(trainer)
         try:
             for step in trainer:
                 self.gained += self.shares[self.stage] / trainer.total_steps
@@ -91,6 +87,16 @@ class TrainingPanel(ipywidgets.VBox):
             self.draw()
             self.say(trainer, self.last_words(trainer))
             del self.preview  # widgets are never forgotten, and what a training holds in memory should be
+
+    def begin(self, trainer):
+        """Show what the network draws before the next stage's first step."""
+        self.stage, self.counted = self.stage + 1, trainer.seconds
+        self.preview, drawing = Preview(trainer), self.drawing
+        self.image.width = PIXEL * 28 * len(self.preview.labels)
+        self.draw()
+        # The first picture takes longer than those after it: they are not to be rare because of it.
+        self.drawing, self.due = drawing, self.trained + SECONDS_BETWEEN_PICTURES
+        self.say(trainer, self.words(trainer))
 
     def follow(self, trainer):
         """Show how far the training has come, unless it was shown a moment ago."""

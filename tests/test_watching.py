@@ -1,5 +1,6 @@
 import io
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ TWO_STAGES = Recipe(make_tiny_model, ((16, FAST), (28, FAST)), "v_prediction", "
 @pytest.fixture
 def eager(monkeypatch):
     """Draw after every step."""
+    monkeypatch.setattr(watching, "SECONDS_BETWEEN_PICTURES", 0.0)
     monkeypatch.setattr(watching, "next_picture", lambda *seconds: 0.0)
 
 
@@ -59,6 +61,7 @@ def test_a_watched_training_gives_the_same_weights(stripes, eager, pictures, con
     assert_same_weights(pipe.unet, alone_pipe.unet)
     assert len(pictures) == 2 * (6 + 2)  # of each stage before the first step, after each, and at the end
     assert panel.progress.value == pytest.approx(1) and panel.status.value.startswith("6 steps taken, loss ")
+    assert not hasattr(panel, "preview")  # which holds the trainer
 
 
 def test_each_stage_is_drawn_in_its_size(stripes, eager, pictures):
@@ -98,14 +101,14 @@ def test_fine_tuning_is_drawn_by_its_own_sampler(stripes):
     assert Preview(trainer).draw().shape == (10, 1, 28, 28)
 
 
-def stopping(panel, after: int):
-    """`panel.watch`, whose Stop is pressed after so many steps."""
+def watched(panel, step: int, event):
+    """`panel.watch`, with something that happens after so many steps."""
 
     def watch(trainer):
-        for step in panel.watch(trainer):
-            yield step
-            if step.step == after:
-                panel.stop.click()
+        for taken in panel.watch(trainer):
+            if taken.step == step:
+                event()
+            yield taken
 
     return watch
 
@@ -113,7 +116,7 @@ def stopping(panel, after: int):
 def test_stop_keeps_what_was_learned(stripes, tmp_path):
     """As Ctrl-C does: the step at hand is taken, the later stages are left out, and a checkpoint is written."""
     panel = TrainingPanel([0.4, 0.6])
-    pipe, run = TWO_STAGES.train(stripes, 0, tmp_path, device="cpu", progress=stopping(panel, 2))
+    pipe, run = TWO_STAGES.train(stripes, 0, tmp_path, device="cpu", progress=watched(panel, 2, panel.stop.click))
     assert panel.stopped and run.interrupted and len(run.losses) == 3
     assert panel.status.value.startswith("stopped after step 3 of 6, loss ")
     assert panel.progress.value == pytest.approx(0.2)
@@ -123,6 +126,14 @@ def test_stop_keeps_what_was_learned(stripes, tmp_path):
         assert_same_weights(pipe.unet, TWO_STAGES.untrained(stripes).unet)
     resumed_pipe, _ = TWO_STAGES.train(stripes, 0, tmp_path, device="cpu", progress=TrainingPanel([0.4, 0.6]).watch)
     assert_same_weights(resumed_pipe.unet, whole_pipe.unet)
+
+
+def test_the_panel_says_that_ctrl_c_stopped_the_training(stripes):
+    panel = TrainingPanel([0.4, 0.6])
+    ctrl_c = watched(panel, 2, lambda: signal.raise_signal(signal.SIGINT))
+    _, run = TWO_STAGES.train(stripes, device="cpu", progress=ctrl_c)
+    assert run.interrupted and len(run.losses) == 2 and not panel.stopped
+    assert panel.status.value.startswith("stopped after step 2 of 6, loss ")
 
 
 def test_an_error_in_drawing_is_shown_and_the_training_goes_on(stripes, monkeypatch):
