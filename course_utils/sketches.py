@@ -325,7 +325,7 @@ def frechet_clouds() -> Figure:
     spread, mean = torch.tensor([[1.0, 0.0], [0.5, 0.7]]), torch.zeros(2)
     cases = (
         ("same mean,\nsame spread", mean, spread),
-        ("other mean:\nwrong digits", torch.tensor([1.8, -1.6]), spread),
+        ("other mean:\nother shapes", torch.tensor([1.8, -1.6]), spread),
         ("smaller spread:\nall digits alike", mean, 0.4 * spread),
     )
     figure = new_figure(6.4, 3.5)
@@ -363,7 +363,7 @@ def flat_channel_through_group_norm() -> Figure:
     generator = torch.Generator().manual_seed(0)
     digit = scale_to_model(load_sample("mnist").images[3])  # (1, 28, 28)
     noisy = 0.8 * digit + 0.6 * torch.randn(digit.shape, generator=generator)
-    channels = torch.cat((torch.full_like(digit, 0.8), noisy))[None]  # (1, 2, 28, 28)
+    channels = torch.cat((torch.full_like(digit, 0.3), noisy))[None]  # (1, 2, 28, 28)
     columns = {"before": channels}
     with torch.no_grad():
         columns["GroupNorm, one\nchannel per group"] = torch.nn.GroupNorm(2, 2)(channels)

@@ -235,7 +235,7 @@ cosine_alphas_cumprod = exercises.cosine_alphas_cumprod.right_or_reference(cosin
 add_noise = exercises.add_noise.right_or_reference(add_noise)
 
 alphas_cumprod = cosine_alphas_cumprod(1000)
-print("as in diffusers:", torch.equal(alphas_cumprod, noise_scheduler.alphas_cumprod))
+print("as in diffusers:", torch.allclose(alphas_cumprod, noise_scheduler.alphas_cumprod))
 timesteps = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 800, 999])
 noise = torch.randn((10, 1, 28, 28), generator=torch.Generator().manual_seed(0))
 rows = [digits[[digit] * 10] for digit in (3, 5, 8)]  # the same digit ten times, (10, 1, 28, 28)

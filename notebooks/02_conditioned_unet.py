@@ -343,12 +343,12 @@ velocity_circle()
 
 # %%
 noise = torch.randn((1, 1, 28, 28), generator=torch.Generator().manual_seed(0)).expand(10, -1, -1, -1)
-t = torch.tensor(990)
+t = torch.tensor(999)
 with torch.no_grad():
     velocity = yours(noise, t, torch.arange(10))
 alpha_bar = pipe.scheduler.alphas_cumprod[t]
 expected = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * velocity  # x_0
-image_grid((expected.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look at pure noise (t = 990), ten labels")
+image_grid((expected.clamp(-1, 1) + 1) / 2, 10, pipe.class_names, title="One look at pure noise (t = 999), ten labels")
 
 # %% [markdown]
 # The input is the same noise ten times. For each label the answer looks like the average of all such digits, and an average is
@@ -371,7 +371,8 @@ flat_channel_through_group_norm()
 # If a flat channel is a group of its own, its mean is its value, and 0 is left: the label is lost. If it shares a group with another
 # channel, the difference between the two stays. The example's first level has 32 channels in 32 groups, so each channel is a group of its
 # own. The label still comes through, for three reasons. The shortcut around each residual block has no normalisation. At the border of
-# the picture the convolutions see zeros, so the channels are not quite flat. And on the next level a group has two channels.
+# the picture the convolutions see zeros, so the channels are not quite flat. And on the next level a group has two channels. (The
+# timestep has the same fate on the first level: each block adds it as one number per channel, right before a GroupNorm.)
 #
 # So in the example it is not easy for the label to come through. It does, as the digits at the top of this notebook show. With
 # `conditioning="time"`, the third door, the label is added to the time embedding, and comes into every block *after* its normalisation.

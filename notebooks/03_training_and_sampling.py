@@ -508,21 +508,35 @@ image_grid(rows, 10, [f"t={t}" for t in timesteps], ["noisy", "believed", "noise
 #
 # ### DDIM and DDPM
 #
-# The example draws with DDPM in 1000 steps. We compare this with ten steps of DDIM, from the same network. The loop `minimal.sample` has
-# both: it is the loop of exercise 7 with a choice between the steps of exercises 4 and 5. (The smoke test takes fewer steps.)
+# The example draws with DDPM in 1000 steps. We compare this with ten steps of DDIM, from the same network, with your two steps. The
+# loop is that of exercise 7; DDPM draws fresh noise for each step. (The smoke test takes fewer steps.)
 
 # %%
 import time
 
-from course_utils import minimal
 from course_utils.display import table
 
+
+def draw_with(step_function, num_inference_steps):
+    """Ten digits, (10, 1, 28, 28) in [0, 1], by a function that makes one step from x, x0 and the two levels."""
+    x, labels = torch.randn((10, 1, 28, 28), generator=generator), torch.arange(10)
+    timesteps = [*range(999, -1, -(1000 // num_inference_steps))]
+    for t, previous in zip(timesteps, [*timesteps[1:], -1]):
+        x0 = predicted_x0(x, guided(network, x, t, labels, 3.0), levels[t], "v_prediction").clamp(-1, 1)
+        x = step_function(x, x0, levels[t], levels[previous])
+    return x.clamp(-1, 1) / 2 + 0.5
+
+
+def ddpm_with_fresh_noise(x, x0, alpha_bar, previous_alpha_bar):
+    return ddpm_step(x, x0, alpha_bar, previous_alpha_bar, torch.randn(x.shape, generator=generator))
+
+
 rows, times = [], []
-for sampler, steps in (("ddim", 10), ("ddpm", settings.ddpm_steps)):
+for name, step_function, steps in (("DDIM", ddim_step, 10), ("DDPM", ddpm_with_fresh_noise, settings.ddpm_steps)):
     start, generator = time.perf_counter(), torch.Generator().manual_seed(2)
-    *_, x = minimal.sample(network, torch.arange(10), steps, 3.0, generator, "v_prediction", sampler)
-    times.append({"sampler": sampler, "steps": steps, "seconds for ten digits": time.perf_counter() - start})
-    rows.append(x.clamp(-1, 1) / 2 + 0.5)
+    with torch.no_grad():
+        rows.append(draw_with(step_function, steps))
+    times.append({"sampler": name, "steps": steps, "seconds for ten digits": time.perf_counter() - start})
 image_grid(torch.cat(rows), 10, range(10), ["DDIM", "DDPM"], title="Ten steps of DDIM, and DDPM as in the example")
 
 # %%
@@ -534,12 +548,12 @@ table(times)
 # Eight samples of one class, from the same noise, at three scales:
 
 # %%
-rows = [draw([5] * 8, guidance_scale=scale, seed=3) for scale in (1.0, 3.0, 10.0)]
-image_grid(torch.cat(rows), 8, row_names=["off", "3", "10"], title="Guidance scale: eight fives each")
+rows = [draw([2] * 8, guidance_scale=scale, seed=5) for scale in (1.0, 3.0, 10.0)]
+image_grid(torch.cat(rows), 8, row_names=["off", "3", "10"], title="Guidance scale: eight twos each")
 
 # %% [markdown]
-# Compare the rows. Without guidance several fives are hard to recognise. With guidance 3 more of them look like a five. With guidance 10
-# the strokes are heavy, the fives look more alike, and the paper can turn grey. The next part measures this.
+# Compare the rows. Without guidance several twos are hard to recognise. With guidance 3 more of them look like a two. With guidance 10
+# the strokes are heavy, the twos look more alike, and the paper can turn grey. The next part measures this.
 #
 # ## Part 3: is it the digit that I asked for?
 #
@@ -654,30 +668,30 @@ again.config
 # When there is a bug in a diffusion model, you often see no error: the code runs, and the pictures are bad. Here are five training steps,
 # A to E. Each has one bug. With each of them we trained the same network on small pictures, from the same start. The figure shows what
 # the five networks draw, and in the last row what the network draws after a training without a bug. The table shows their losses
-# ("right" is the training without a bug).
+# ("no bug" is the training without a bug).
 
 # %%
-from course_utils.exercises import broken_loops
+from course_utils.exercises import broken_steps
 
-image_grid(broken_loops.pictures(), 10, range(10), [*"ABCDE", "no bug"], title="Five broken training steps")
-
-# %%
-table([{"loop": name, "mean of the last 100 losses": "nan" if loss is None else f"{loss:.3f}"} for name, loss in broken_loops.losses().items()])
+image_grid(broken_steps.pictures(), 10, range(10), [*"ABCDE", "no bug"], title="Five broken training steps")
 
 # %%
-broken_loops.show_loop("A")
+table([{"step": name, "mean of the last 100 losses": "nan" if loss is None else f"{loss:.3f}"} for name, loss in broken_steps.losses().items()])
 
 # %%
-broken_loops.show_loop("B")
+broken_steps.show_step("A")
 
 # %%
-broken_loops.show_loop("C")
+broken_steps.show_step("B")
 
 # %%
-broken_loops.show_loop("D")
+broken_steps.show_step("C")
 
 # %%
-broken_loops.show_loop("E")
+broken_steps.show_step("D")
+
+# %%
+broken_steps.show_step("E")
 
 # %% [markdown]
 # ## Exercise 8: find the bug

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils import exercises, minimal
-from course_utils.exercises import broken_loops
+from course_utils.exercises import broken_steps
 
 COSINE = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
 
@@ -676,15 +676,15 @@ def test_a_teacher_can_lock_the_solutions(exercise, capsys, monkeypatch):
     assert "alpha_bar.sqrt()" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("letter", broken_loops.CHANGES)
+@pytest.mark.parametrize("letter", broken_steps.CHANGES)
 def test_each_broken_loop_differs_in_one_line(letter):
-    sound = inspect.getsource(broken_loops.training_step).splitlines()
-    broken = broken_loops.source(letter).splitlines()
+    sound = inspect.getsource(broken_steps.training_step).splitlines()
+    broken = broken_steps.source(letter).splitlines()
     assert len({*sound} ^ {*broken}) == (1 if letter == "C" else 2)
-    assert callable(broken_loops.broken_step(letter))
+    assert callable(broken_steps.broken_step(letter))
 
 
-def test_the_broken_loops_pictures_are_ten_for_each_and_for_the_right_one():
-    pictures = broken_loops.pictures()
+def test_the_broken_steps_pictures_are_ten_for_each_and_for_the_right_one():
+    pictures = broken_steps.pictures()
     assert pictures.shape == (60, 1, 16, 16) and 0 <= pictures.min() < 0.1 and 0.9 < pictures.max() <= 1
-    assert [*broken_loops.losses()] == ["A", "B", "C", "D", "E", "right"]
+    assert [*broken_steps.losses()] == ["A", "B", "C", "D", "E", "no bug"]

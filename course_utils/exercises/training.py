@@ -1,4 +1,4 @@
-"""The exercises of notebook 3 on training: the loss, a step, and loops that are broken."""
+"""The exercises of notebook 3 on training: the loss, a step, and steps that are broken."""
 
 import inspect
 
@@ -311,7 +311,7 @@ diagnoses = {
     praise="All five are right.",
     hints=(
         "Two questions for each row: are the strokes those of digits? And are they the digits that were asked for?",
-        "Compare each loop with yours, line by line: one line differs.",
+        "Compare each step with the others, line by line: one line differs.",
         "Good strokes and wrong digits: the labels told the network nothing. A ground halfway between paper and ink: nothing "
         "in its training pictures was lighter. Nothing at all: look at the loss. And a low loss can mean an easier target.",
     ),

@@ -1,9 +1,9 @@
-"""For maintainers: train with each broken loop of notebook 3, and keep what it draws.
+"""For maintainers: train with each broken training step of notebook 3, and keep what it draws.
 
-    python -m tools.broken_loops
+    python -m tools.broken_steps
 
-Writes course_utils/samples/broken-loops.png: a row of ten digits for each loop, then one for the loop without a bug, all
-from the same noise, 16x16 pixels each; and broken-loops.json beside it: the mean of the last 100 losses of each, null
+Writes course_utils/samples/broken-steps.png: a row of ten digits for each, then one for the step without a bug, all
+from the same noise, 16x16 pixels each; and broken-steps.json beside it: the mean of the last 100 losses of each, null
 where it was no longer a number. Ten minutes on one CPU core.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from course_utils import minimal
 from course_utils.data import load_dataset
-from course_utils.exercises.broken_loops import CHANGES, LOSSES, PICTURES, SIDE, broken_step, training_step
+from course_utils.exercises.broken_steps import CHANGES, LOSSES, PICTURES, SIDE, broken_step, training_step
 from course_utils.model import ClassConditionedUnet
 from course_utils.recipes import resized
 from course_utils.training import running_mean
@@ -51,9 +51,9 @@ def drawn(model) -> torch.Tensor:
 def main():
     dataset = load_dataset("mnist")
     if dataset.is_sample:
-        sys.exit("error: MNIST could not be downloaded, and the loops are trained on its images.")
+        sys.exit("error: MNIST could not be downloaded, and the steps are trained on its images.")
     small, rows, losses = resized(dataset, SIDE), [], {}
-    for name, step in [*((letter, broken_step(letter)) for letter in CHANGES), ("right", training_step)]:
+    for name, step in [*((letter, broken_step(letter)) for letter in CHANGES), ("no bug", training_step)]:
         model, loss = trained(step, small)
         rows.append(drawn(model))
         losses[name] = round(loss, 4) if math.isfinite(loss) else None

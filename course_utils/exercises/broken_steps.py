@@ -1,6 +1,6 @@
 """A training step, and five like it with one line broken, for notebook 3's exercise `diagnoses`.
 
-The pictures and losses that each of them leads to are in course_utils/samples (`python -m tools.broken_loops`).
+The pictures and losses that each of them leads to are in course_utils/samples (`python -m tools.broken_steps`).
 """
 
 import inspect
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from course_utils import minimal
 from course_utils.minimal import add_noise
 
-PICTURES = Path(__file__).parent.parent / "samples" / "broken-loops.png"
+PICTURES = Path(__file__).parent.parent / "samples" / "broken-steps.png"
 LOSSES = PICTURES.with_suffix(".json")
 SIDE = 16  # pixels of a picture in that file, which has ten of them in each row
 
@@ -57,18 +57,18 @@ def broken_step(letter: str):
     return namespace["training_step"]
 
 
-def show_loop(letter: str) -> Markdown:
+def show_step(letter: str) -> Markdown:
     """The code of a broken step, for a notebook."""
-    return Markdown(f"Loop {letter}:\n```python\n{source(letter)}```")
+    return Markdown(f"Step {letter}:\n```python\n{source(letter)}```")
 
 
 def losses() -> dict[str, float | None]:
-    """The mean of the last 100 losses of each loop, None where it was no longer a number; "right" is the one without a bug."""
+    """The mean of the last 100 losses with each step, None where it was no longer a number; "no bug" is the one without."""
     return json.loads(LOSSES.read_text(encoding="utf-8"))
 
 
 def pictures() -> torch.Tensor:
-    """What each loop leads to, and last the one without a bug: float (60, 1, 16, 16) in [0, 1], ten digits a loop."""
+    """What each step leads to, and last the one without a bug: float (60, 1, 16, 16) in [0, 1], ten digits each."""
     with Image.open(PICTURES) as file:
         rows = torch.frombuffer(bytearray(file.convert("L").tobytes()), dtype=torch.uint8).view(-1, 10 * SIDE)
     return rows.view(-1, SIDE, 10, SIDE).transpose(1, 2).reshape(-1, 1, SIDE, SIDE).float() / 255
