@@ -289,11 +289,13 @@ spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three se
 
 
 # %% [markdown]
-# **How to read it.** Do the dots of the two overlap? They do in our runs. Then three seeds cannot tell which of the two
-# is better. This does not show that they are equally good: a small difference would need more seeds.
+# **How to read it.** Do the dots of the two overlap? In the run shown here they do not: all three dots of the learned embedding are
+# above those of one-hot. But the gap between the two groups is smaller than the difference between the seeds of one group. And with three
+# dots in each group, one group lies above the other by luck alone in two of twenty cases. So this is a hint that the learned embedding
+# is better after so short a training. It is not a proof: that would need more seeds.
 #
-# A small difference is no surprise. The first convolution has its own weights for each of the ten channels. So one-hot
-# channels can have every effect on the network that a learned table of ten numbers per class can have.
+# It would not be a contradiction to what you have shown above. One-hot channels can have every effect on the network that a learned
+# table of ten numbers per class can have. But the two start at different places, and only one of them trains its table.
 #
 # ## When is a learned embedding useful?
 #
