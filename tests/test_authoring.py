@@ -1,5 +1,6 @@
 """The maintainers' commands, tried on a small course: what is committed is not looked at here."""
 
+import base64
 import contextlib
 import io
 import os
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tools import addresses, authoring
 
@@ -280,7 +283,7 @@ def test_an_unknown_name_is_one_sentence(course, capsys):
 
 def test_normalise_keeps_pictures_and_the_end_of_progress_bars():
     bar = [new_output("stream", name="stderr", text=text) for text in ("\r10%", "\r50%", "\r100%\n")]
-    picture = new_output("display_data", {"image/png": "AAAA"})
+    picture = new_output("display_data", {"image/png": png_of_noise()})
     widget = new_output("display_data", {authoring.WIDGET_VIEW: {}, "text/plain": "IntSlider()"})
     metadata = {"execution": {"iopub.status.idle": "now"}, "tags": ["a"], "scrolled": True}
     cell = new_code_cell("1", outputs=[*bar, picture, widget], metadata=metadata)
@@ -290,6 +293,33 @@ def test_normalise_keeps_pictures_and_the_end_of_progress_bars():
     authoring.normalise(notebook)
     assert [output.get("text", "picture") for output in notebook.cells[1].outputs] == ["100%\n", "picture"]
     assert notebook.metadata == {} and notebook.cells[1].metadata == {"tags": ["a"]}
+
+
+def png_of_noise() -> str:
+    """A grey picture with hard to compress pixels, as figures are stored: red, green, blue and opacity."""
+    grey = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).convert("RGBA").save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_pictures_are_stored_with_a_palette_and_look_the_same():
+    before = png_of_noise()
+    after = authoring.with_palette(before)
+    pictures = [Image.open(io.BytesIO(base64.b64decode(png))) for png in (before, after)]
+    assert len(after) < 0.6 * len(before) and authoring.with_palette(after) == after
+    np.testing.assert_allclose(*(np.asarray(picture.convert("L"), dtype=float) for picture in pictures), atol=4)
+
+
+def test_pair_keeps_outputs_fresh_whose_pictures_become_smaller(course, one, capsys):
+    authoring.main(["execute", one.stem])
+    notebook = authoring.read_paired(one)
+    notebook.cells[2].outputs.append(new_output("display_data", {"image/png": png_of_noise()}))
+    notebook.metadata["course"] |= authoring.fingerprints(notebook)  # as an earlier `execute` would have left it
+    authoring.write_notebook(notebook, one)
+    authoring.pair(one)
+    assert authoring.problems(one) == []
+    assert len(authoring.read_paired(one).cells[2].outputs[-1].data["image/png"]) < 0.6 * len(png_of_noise())
 
 
 # Pair.

@@ -9,7 +9,9 @@ The `.py` file of a notebook is its source; the `.ipynb` beside it is made from 
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import os
 import sys
@@ -22,6 +24,7 @@ import nbformat
 from jupytext.combine import map_outputs_to_inputs
 from jupytext.config import load_jupytext_configuration_file
 from nbclient import NotebookClient
+from PIL import Image
 
 from course_utils.settings import PRESETS
 from course_utils.storage.files import written_whole
@@ -40,6 +43,7 @@ from tools.addresses import (
 
 NOTEBOOKS_FOLDER = addresses.REPOSITORY_ROOT / "notebooks"
 LARGEST_NOTEBOOK = 1_000_000  # bytes; GitHub shows nothing of much larger ones
+PICTURE = "image/png"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # What front ends note in a cell about one run of it, or about the screen. All else is somebody's, such as nbgrader's.
 OF_ONE_RUN = ("execution", "ExecuteTime", "executionInfo", "outputId", "collapsed", "scrolled", "lines_to_next_cell")
@@ -102,6 +106,7 @@ def pair(source: Path):
     Cells whose code is unchanged keep their outputs; `check` still tells if any code has changed since they were made.
     """
     notebook, earlier = read_script(source), read_paired(source)
+    by_execute = is_stored(earlier, "outputs_sha256")
     take_over(notebook, earlier)
     made = {cell.id: cell for cell in code_cells(earlier)}
     for cell in code_cells(notebook):
@@ -110,7 +115,7 @@ def pair(source: Path):
     normalise(notebook)
     if "course" in earlier.metadata:
         notebook.metadata["course"] = earlier.metadata["course"]
-        if is_stored(earlier, "outputs_sha256"):
+        if by_execute:
             notebook.metadata["course"]["outputs_sha256"] = fingerprints(notebook)["outputs_sha256"]
     write_pair(notebook, source)
 
@@ -225,6 +230,23 @@ def normalise(notebook):
         cell.metadata = kept_metadata(cell)
     for cell in code_cells(notebook):
         cell.outputs = merge_streams([output for output in cell.outputs if WIDGET_VIEW not in output.get("data", {})])
+        for output in cell.outputs:
+            if PICTURE in output.get("data", {}):
+                output.data[PICTURE] = with_palette(output.data[PICTURE])
+
+
+def with_palette(png: str) -> str:
+    """A picture in 256 colours, which takes a third of the bytes; one that has a palette already stays as it is.
+
+    Args:
+        png: in base64, as notebooks store it.
+    """
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode == "P":
+        return png
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def merge_streams(outputs: list) -> list:
