@@ -200,10 +200,9 @@ else:
 # Compare the dots with 10 percent, too. A network that ignores the label draws the right digit only by chance, in about
 # 10 percent of the pictures.
 #
-# Which sizes can you tell apart? If the dots of two sizes overlap, three seeds are not enough to say which size is
-# better. In our runs size 10 was ahead of all other sizes, and the dots of sizes 1 and 2 overlapped. In the table, the
-# loss differs less between the sizes than the class accuracy does: most of the loss is noise that no network can
-# predict (notebook 3).
+# Which sizes can you tell apart? If the dots of two sizes overlap, three seeds are not enough to say which size is better. In the run shown
+# here the dots of neighbouring sizes overlap: 1 and 2, 2 and 4, 4 and 10. But size 10 is far ahead of sizes 1 and 2. In the table, the
+# loss differs less between the sizes than the class accuracy does: most of the loss is noise that no network can predict (notebook 3).
 #
 # Why can ten numbers be better, although they add almost no parameters? Two guesses:
 #
@@ -239,6 +238,9 @@ table(
 )
 
 # %% [markdown]
+# The larger numbers change little, and size 10 is far ahead of both. So the length of the vector does not explain the difference. This
+# speaks for the first guess. (It does not prove it: there may be a third reason that we have not thought of.)
+#
 # ### Is one number enough?
 #
 # We train sizes 1 and 10 again, four times as long, with one seed each.
@@ -273,7 +275,8 @@ confusion(counts.tolist(), [digits.class_names[label] for label in order], "Digi
 
 # %% [markdown]
 # In the matrix, the digits are in the order of their numbers. A mistake right beside the diagonal means that the network drew the digit's
-# *neighbour on the line*. With one number, a digit has at most two neighbours. With ten numbers there is more room.
+# *neighbour on the line*. The line above the matrix counts them: far more than by chance. With one number, a digit has at most two
+# neighbours. With ten numbers there is more room, and after the same training more digits are recognised.
 #
 # ### Which digits are close to each other?
 #
