@@ -9,10 +9,10 @@ from course_utils.data import SAMPLE_NOTE
 from tools import authoring
 
 # Prints the title of the figure that the cell before has shown.
-SHOW_TITLE = "for axes in getattr(_, 'axes', [])[:1]: print(f'title: {axes.get_title()}')"
+SHOW_TITLE = "for axes in getattr(Out.get(len(In) - 2), 'axes', [])[:1]: print(f'title: {axes.get_title()}')"
 TITLES = {
-    "01_data": [f"MNIST{SAMPLE_NOTE}", f"Timestep t{SAMPLE_NOTE}", SAMPLE_NOTE, f"FashionMNIST{SAMPLE_NOTE}"],
-    "03_training_and_sampling": [f"Loss{SAMPLE_NOTE}", f"Loss by timestep{SAMPLE_NOTE}"],
+    "01_data": [f"{title}{SAMPLE_NOTE}" for title in ("MNIST", "Timestep t", "Ten training pairs", "FashionMNIST")],
+    "03_training_and_sampling": [f"{title}{SAMPLE_NOTE}" for title in ("Loss of your training", "Loss by timestep")],
 }
 
 
