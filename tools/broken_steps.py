@@ -19,6 +19,7 @@ from course_utils.data import load_dataset
 from course_utils.exercises.broken_steps import CHANGES, LOSSES, PICTURES, SIDE, broken_step, training_step
 from course_utils.model import ClassConditionedUnet
 from course_utils.recipes import resized
+from course_utils.sampling import denoise, make_scheduler
 from course_utils.training import running_mean
 
 STEPS, LEARNING_RATE = 600, 2e-3
@@ -38,13 +39,8 @@ def trained(step, dataset) -> tuple[ClassConditionedUnet, float]:
 @torch.no_grad()
 def drawn(model) -> torch.Tensor:
     """Ten digits, uint8 (16, 160): ink is 255."""
-    x = torch.randn((10, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(1))
-    alphas_cumprod = torch.cat((minimal.cosine_alphas_cumprod(), torch.ones(1)))
-    timesteps = [round(1000 - i * 1000 / SAMPLING_STEPS) - 1 for i in range(SAMPLING_STEPS)]
-    for t, previous in zip(timesteps, [*timesteps[1:], -1]):
-        prediction = minimal.guided(model, x, t, torch.arange(10), GUIDANCE)
-        x0 = minimal.predicted_x0(x, prediction, alphas_cumprod[t], "v_prediction").clamp(-1, 1)
-        x = minimal.ddim_step(x, x0, alphas_cumprod[t], alphas_cumprod[previous])
+    noise_scheduler, generator = make_scheduler("ddim", "v_prediction"), torch.Generator().manual_seed(1)
+    *_, x = denoise(model, noise_scheduler, torch.arange(10), [GUIDANCE] * SAMPLING_STEPS, generator, side=SIDE)
     return ((x.nan_to_num(-1) + 1) * 127.5).round().byte()[:, 0].permute(1, 0, 2).flatten(1)
 
 
