@@ -1,6 +1,8 @@
 """The FashionMNIST challenge: what a run cost, how good its clothes are, and the score card."""
 
 import json
+import math
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,9 +17,10 @@ from course_utils.settings import Settings
 from course_utils.storage.files import make_writable_folder, written_whole
 from course_utils.storage.weights import PRETRAINED_FOLDER
 from course_utils.training import TrainingRun
+from course_utils.validation import in_one_line, is_number, quoted
 
 PARS_FILE = PRETRAINED_FOLDER / "challenge-pars.json"
-JUDGED_PICTURES = 1000  # for each seed, of every row that is compared with another, at the presets laptop and full
+JUDGED = dict(count=200, seeds=5)  # every row, at every preset, so that any two rows compare
 KEPT_SCORES = (
     "class_accuracy", "class_accuracy_range", "excess_distance", "excess_distance_range", "recall", "judge_accuracy",
     "count", "seeds", "num_inference_steps", "guidance_scale",
@@ -28,14 +31,14 @@ class Challenge:
     """A learner's runs, kept in a small file, beside the pars.
 
     Args:
-        settings: from `course_settings()`: the device, and how many pictures are judged.
+        settings: from `course_settings()`: the device to train on, and the preset, which is kept with each run.
         file: where the runs' scores are kept, as JSON; a run is added, none is ever removed.
         pars: the rows to be beaten; default: those that come with the course.
     """
 
     def __init__(self, settings: Settings, file="runs/challenge.json", pars: list[dict] | None = None):
         self.settings, self.file = settings, Path(file)
-        self.pars = json.loads(PARS_FILE.read_text(encoding="utf-8")) if pars is None else pars
+        self.pars = bundled_pars() if pars is None else pars
         make_writable_folder(self.file.parent)
         self.runs()  # a damaged file is noticed now, and not after a training
 
@@ -48,10 +51,8 @@ class Challenge:
         if not self.file.exists():
             return []
         try:
-            runs = json.loads(self.file.read_text(encoding="utf-8"))
-            numbers = ("flops", "excess_distance", "class_accuracy")
-            return [dict(run, name=str(run["name"])) | {key: float(run[key]) for key in numbers} for run in runs]
-        except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+            return [checked_row(run) for run in json.loads(self.file.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError, RecursionError) as error:  # TypeError: the file holds no list
             raise ValueError(
                 f"{self.file} holds no runs of the challenge: move it elsewhere to start a new list."
             ) from error
@@ -72,8 +73,7 @@ class Challenge:
         try:
             pipe, run = recipe.train(dataset, seed, device=self.settings.device)
             flops = recipe_flops(recipe, len(dataset), run.images_seen)
-            count = judged_pictures(self.settings)
-            row = score(name, pipe, run.images_seen, flops, run.seconds, self.settings.preset, count)
+            row = score(name, pipe, run.images_seen, flops, run.seconds, self.settings.preset)
         except (FloatingPointError, MemoryError) as error:
             show_text(f"**{name} was not scored**, and your earlier runs are kept. What happened: {error}")
             return None
@@ -91,8 +91,25 @@ class Challenge:
 
     def score_card(self):
         """Pars and runs as a table, in the order of their cost."""
-        rows = sorted(self.pars + self.runs(), key=lambda row: row["flops"])
-        return table([{"#": number} | card_line(row) for number, row in enumerate(rows, 1)])
+        return score_table(self.pars + self.runs())
+
+    def export(self, name: str, author: str) -> str:
+        """The newest run of a name as one line of text, which a teacher can collect for `class_board`.
+
+        Args:
+            name: of the run, as it was submitted.
+            author: who made it, for the board.
+
+        Raises:
+            ValueError: if there is no run of this name, or `author` is no text.
+        """
+        if not isinstance(author, str) or not author.strip():
+            raise ValueError(f"author is {quoted(author)}: expected a name for the board, such as 'Ada'.")
+        found = [run for run in self.runs() if run["name"] == name]
+        if not found:
+            names = ", ".join(quoted(run["name"]) for run in self.runs()) or "none yet"
+            raise ValueError(f"there is no run {quoted(name)} to export; your runs: {names}.")
+        return json.dumps(found[-1] | dict(author=author.strip()))
 
     def plot(self):
         """Quality against cost, with the frontier: the runs than which none is both cheaper and better."""
@@ -100,9 +117,84 @@ class Challenge:
         return cost_and_quality(rows, {row["name"] for row in self.pars})
 
 
-def judged_pictures(settings: Settings) -> int:
-    """How many pictures a run is judged by: the same at every preset but `smoke`, whose rows are compared with none."""
-    return settings.eval_images if settings.preset == "smoke" else JUDGED_PICTURES
+def class_board(file, pars: list[dict] | None = None):
+    """The runs of a class as a score card, with the pars: a table.
+
+    Args:
+        file: a text file with one line of `Challenge.export` per run; empty lines are left out.
+        pars: as in `Challenge`.
+
+    Raises:
+        ValueError: for a line that is no exported run; the sentence has the number of the line.
+        FileNotFoundError: if there is no such file.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}: put one line of Challenge.export per run into it.")
+    lines = enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1)
+    runs = [board_row(line, f"{file}, line {number}") for number, line in lines if line.strip()]
+    return score_table((bundled_pars() if pars is None else pars) + runs)
+
+
+def board_row(line: str, where: str) -> dict:
+    """A row from an exported line, under its author's name.
+
+    Raises:
+        ValueError: if the line is no exported run.
+    """
+    try:
+        row = checked_row(json.loads(line))
+        return row | dict(name=f"{row.get('author', '?')}: {row['name']}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{where} is no exported run ({in_one_line(error)}): expected a whole line of Challenge.export, unchanged."
+        ) from error
+
+
+def bundled_pars() -> list[dict]:
+    """The rows to be beaten that come with the course."""
+    return json.loads(PARS_FILE.read_text(encoding="utf-8"))
+
+
+def checked_row(row) -> dict:
+    """A run as it was kept or exported, if a score card can show it and compare it.
+
+    Raises:
+        ValueError: if something is missing in it, or is not what it has to be.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("it is not a run")
+    for keys, is_sound in SOUND.items():
+        for key in keys:
+            if not is_sound(row.get(key)):
+                raise ValueError(f"its {key} is {quoted(row.get(key))}")
+    if len(row["recall"]) != len(row["class_names"]):
+        raise ValueError(f"it has {len(row['recall'])} recalls of {len(row['class_names'])} classes")
+    return row
+
+
+def is_finite_number(value) -> bool:
+    return is_number(value) and math.isfinite(value)
+
+
+def is_list_of(is_sound, smallest: int, value) -> bool:
+    return isinstance(value, list) and len(value) >= smallest and all(map(is_sound, value))
+
+
+SOUND = {
+    ("name",): lambda value: isinstance(value, str),
+    ("is_sample",): lambda value: isinstance(value, bool),
+    ("images_seen", "flops", "seconds", "class_accuracy", "excess_distance", "count"): is_finite_number,
+    ("class_accuracy_range", "excess_distance_range"): partial(is_list_of, is_finite_number, 2),
+    ("recall", "seeds"): partial(is_list_of, is_finite_number, 1),
+    ("class_names",): partial(is_list_of, lambda value: isinstance(value, str), 1),
+}
+
+
+def score_table(rows: list[dict]):
+    """Rows as a table, in the order of their cost."""
+    rows = sorted(rows, key=lambda row: row["flops"])
+    return table([{"#": number} | card_line(row) for number, row in enumerate(rows, 1)])
 
 
 def card_line(row: dict) -> dict:
@@ -119,18 +211,17 @@ def card_line(row: dict) -> dict:
     }
 
 
-def score(
-    name: str, pipe, images_seen: int, flops: float, seconds: float, preset: str, count: int, seeds: int = 1
-) -> dict:
+def score(name: str, pipe, images_seen: int, flops: float, seconds: float, preset: str) -> dict:
     """A row of the score card: what the training cost, and how good the pictures are."""
-    scores = evaluate(pipe, count, seeds)
+    scores = evaluate(pipe, **JUDGED)
     row = dict(name=name, images_seen=images_seen, flops=flops, seconds=seconds, preset=preset)
     return row | {key: scores[key] for key in KEPT_SCORES} | dict(class_names=pipe.class_names, is_sample=False)
 
 
 def comparable(row: dict, par: dict) -> bool:
     """Whether both were judged by as many pictures, and trained on real images."""
-    return row["count"] == par["count"] and not row["is_sample"] and not par["is_sample"]
+    judged = [(each["count"], len(each["seeds"])) for each in (row, par)]
+    return judged[0] == judged[1] and not row["is_sample"] and not par["is_sample"]
 
 
 def beats(row: dict, par: dict) -> bool:
@@ -151,7 +242,7 @@ def verdict(row: dict, pars: list[dict]) -> str:
     elif any(comparable(row, par) for par in pars):
         result = "It beats none of the pars yet."
     else:
-        result = "It is not compared with the pars: they were judged by more pictures, after a training on real images."
+        result = "It is not compared with the pars: they were trained on real images, and judged by 5 x 200 pictures."
     return (
         f"**{row['name']}**: {summarize(row)} Its training took {row['images_seen']:,} images and "
         f"{row['flops'] / 1e12:,.1f} TFLOP in {row['seconds']:.0f} s. {result}"

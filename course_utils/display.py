@@ -49,4 +49,4 @@ def in_words(value) -> str:
     """A cell's text."""
     if isinstance(value, float):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split("\n")).replace("|", "\\|")

@@ -228,7 +228,9 @@ def matrix_square_root(matrix: torch.Tensor) -> torch.Tensor:
 def summarize(scores: dict) -> str:
     """What `evaluate` returned, in words."""
     accuracy, real = scores["class_accuracy"], scores["judge_accuracy"]
-    plainer = "; that is more than of real images: the pictures are plainer than real ones" if accuracy > real else ""
+    plainer = (
+        "; that is more than of real images: the pictures may be plainer than real ones" if accuracy > real else ""
+    )
     rough = "" if scores["count"] >= FEWEST_FOR_DISTANCE else f"; under {FEWEST_FOR_DISTANCE} pictures this is rough"
     return (
         f"class accuracy {in_percent(scores, 'class_accuracy')}, where the judge recognises {real:.1%} of real images"

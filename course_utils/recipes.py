@@ -196,7 +196,7 @@ ADAMW = TrainingConfig.fast(optimizer="adamw", batch_size=32)
 LONG = replace(ADAMW, adam_beta2=0.999)
 PROGRESSIVE = replace(LONG, ema_decay=0.995)
 THOROUGH = replace(ADAMW, ema_decay=0.999)
-SMALL = replace(LONG, learning_rate=6e-3, ema_decay=0.98, label_dropout=0.0)
+SMALL = replace(LONG, optimizer="muon", learning_rate=2e-3, ema_decay=0.98, label_dropout=0.0)
 
 RECIPES = {
     # The Hugging Face class-conditioned example, as it is.
@@ -231,7 +231,7 @@ RECIPES = {
     ),
     # The exercises' network and pictures: poor drawings in half a minute, good enough to compare.
     "small": Recipe(
-        ClassConditionedUnet.small, ((14, with_steps(SMALL, 800)),), "v_prediction", "dpmsolver++", 10, 1.0
+        ClassConditionedUnet.small, ((14, with_steps(SMALL, 320)),), "v_prediction", "dpmsolver++", 10, 1.0
     ),
     # The example's network on an evening's budget: most of its training on small pictures, the rest on whole ones.
     "progressive": Recipe(

@@ -219,7 +219,7 @@ from course_utils.data import load_dataset
 from course_utils.recipes import RECIPES
 
 digits = load_dataset("mnist")
-recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 50, num_epochs=100)
+recipe = RECIPES["small"].with_changes(max_steps=settings.train_images // 128, num_epochs=100)
 short = recipe.with_changes(max_steps=settings.train_images // 256)
 identity = exercises.identity_embedding.right_or_reference(identity_embedding)(10)
 
@@ -297,6 +297,31 @@ spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three se
 # It would not be a contradiction to what you have shown above. One-hot channels can have every effect on the network that a learned
 # table of ten numbers per class can have. But the two start at different places, and only one of them trains its table.
 #
+# ## One-hot labels in the time embedding
+#
+# The fast track's network gets the label in another place (notebook 2): each class has a vector with as many numbers as the
+# time embedding, and the network adds the two. Can the label be one-hot there, too?
+#
+# A one-hot vector has ten numbers, and the time embedding has more. So a layer must turn the ten numbers into a vector that fits:
+# a matrix with ten rows. The next cell multiplies one-hot labels by a matrix, and compares the result with a look-up in the same matrix.
+
+# %%
+from torch.nn.functional import one_hot
+
+fast_network = ClassConditionedUnet.fast()
+embedding = fast_network.model.class_embedding
+looked_up = embedding(labels)
+multiplied = one_hot(labels, embedding.num_embeddings).float() @ embedding.weight
+print(f"a table of {tuple(embedding.weight.shape)}, vectors of {tuple(looked_up.shape)}")
+print("the same:", torch.equal(looked_up, multiplied))
+
+# %% [markdown]
+# A product with a one-hot vector picks one row of the matrix. So a one-hot label with a trained layer behind it *is* a learned
+# embedding. In the time embedding there is nothing to choose between the two. (The table has eleven rows: the last one is for "no class".)
+#
+# As input channels the two differ, because there the one-hot label has a fixed table, the identity, and the layer behind it is the first
+# convolution.
+#
 # ## When is a learned embedding useful?
 #
 # Ten classes are few. One-hot labels need one channel for each class. An embedding has as many channels as you choose.
@@ -334,7 +359,7 @@ table(
 # %%
 from course_utils.plotting import image_grid
 
-longer = replace(recipe.with_changes(max_steps=4 * (settings.train_images // 50)), make_model=one_hot_small)
+longer = replace(recipe.with_changes(max_steps=4 * (settings.train_images // 128)), make_model=one_hot_small)
 pipe, run = longer.train(digits, progress=False, device=settings.device)
 accuracy = evaluate(pipe, settings.eval_images, settings.eval_seeds)["class_accuracy"]
 print(f"{run.seconds:.0f} s, {accuracy:.0%} recognised")

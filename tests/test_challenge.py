@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from course_utils.challenge import Challenge, beats, judged_pictures, verdict, warning
+from course_utils.challenge import JUDGED, Challenge, beats, class_board, verdict, warning
 from course_utils.data import load_sample
 from course_utils.model import ClassConditionedUnet, flops_per_image
 from course_utils.recipes import RECIPES, recipe_flops
@@ -16,8 +16,8 @@ TINY = replace(
     RECIPES["fast"].with_changes(max_steps=3, batch_size=8), make_model=make_tiny_model, num_inference_steps=2
 )
 ROW = dict(
-    name="a run", images_seen=1000, flops=1e12, seconds=9.0, class_accuracy=0.9, excess_distance=2.0, count=1000,
-    class_accuracy_range=[0.89, 0.91], excess_distance_range=[1.9, 2.1], judge_accuracy=0.93, seeds=[0, 1],
+    name="a run", images_seen=1000, flops=1e12, seconds=9.0, class_accuracy=0.9, excess_distance=2.0, count=200,
+    class_accuracy_range=[0.89, 0.91], excess_distance_range=[1.9, 2.1], judge_accuracy=0.93, seeds=[0, 1, 2, 3, 4],
     recall=[0.9] * 9 + [0.5], class_names=list("abcdefghij"), is_sample=False,
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_a_run_is_trained_judged_kept_and_shown(challenge, capsys):
     small, whole = (flops_per_image(make_tiny_model(), size) for size in (16, 28))
     assert run["flops"] == 24 * small + 24 * whole
     assert 0 <= run["class_accuracy"] <= 1 and run["excess_distance"] > 1
-    assert (run["count"], run["seeds"], run["seed"]) == (challenge.settings.eval_images, [0], 0)
+    assert (run["count"], run["seeds"], run["seed"]) == (200, [0, 1, 2, 3, 4], 0)
     assert "48 images" in capsys.readouterr().out and "| first |" in challenge.score_card().data
 
 
@@ -55,7 +55,7 @@ def test_a_run_that_breaks_down_is_explained_and_loses_no_earlier_one(challenge,
     assert [run["name"] for run in challenge.runs()] == ["a run"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"name": 1}', '[{"name": "x"}]', "\0\1"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "1", "[" * 9999, '{"name": 1}', '[{"name": "x"}]', "\0\1"])
 def test_a_damaged_file_is_refused_before_training_and_left_as_it_is(challenge, text):
     challenge.file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="move it elsewhere"):
@@ -86,23 +86,67 @@ def test_to_beat_a_par_takes_no_more_cost_and_both_measures():
     assert "*a run*" in verdict(ROW, [ROW]) and "none" in verdict(ROW, [ROW | {"class_accuracy": 0.99}])
 
 
-@pytest.mark.parametrize("other", [{"count": 999}, {"count": 5000}, {"is_sample": True}])
+@pytest.mark.parametrize("other", [{"count": 999}, {"seeds": [0]}, {"is_sample": True}])
 def test_rows_of_other_counts_and_of_the_sample_are_never_compared(other):
     better = ROW | other | {"flops": 1.0, "class_accuracy": 1.0, "excess_distance": 0.0}
     assert not beats(better, ROW)
     assert "not compared with the pars" in verdict(better, [ROW])
 
 
-def test_every_run_is_judged_on_as_many_pictures_as_the_pars():
-    counts = {preset: judged_pictures(course_settings(preset)) for preset in ("smoke", "laptop", "full")}
-    assert counts["laptop"] == counts["full"] == 1000 > counts["smoke"]
+def test_every_run_is_judged_as_the_pars_are_at_every_preset(challenge):
+    for par in challenge.pars:
+        assert (par["count"], len(par["seeds"])) == (JUDGED["count"], JUDGED["seeds"])
+
+
+def test_a_class_board_is_made_of_exported_lines(challenge, tmp_path):
+    challenge.keep(ROW | {"flops": 1e10})
+    challenge.keep(ROW | {"class_accuracy": 0.95, "class_accuracy_range": [0.94, 0.96]})
+    file = tmp_path / "board.txt"
+    file.write_text(f"{challenge.export('a run', 'Ada')}\n\n{challenge.export('a run', ' Böb|x ')}\n", encoding="utf-8")
+    lines = class_board(file).data.splitlines()
+    assert len(lines) == 2 + 3 + 2
+    ada, bob = (next(line for line in lines if name in line) for name in ("Ada: a run", "Böb\\|x: a run"))
+    assert "95.0 %" in ada and ada.split("|")[3:] == bob.split("|")[4:], "the newest run of the name"
+
+
+def test_what_cannot_be_exported_is_named(challenge):
+    with pytest.raises(ValueError, match="no run 'first' to export; your runs: none yet"):
+        challenge.export("first", "Ada")
+    challenge.keep(ROW)
+    with pytest.raises(ValueError, match="your runs: 'a run'"):
+        challenge.export("first", "Ada")
+    for author in ("", "  ", None, 3):
+        with pytest.raises(ValueError, match="expected a name for the board"):
+            challenge.export("a run", author)
+
+
+def broken_lines():
+    line = json.dumps(ROW)
+    yield from (line[:-1], line[:100], "hello", "1", "[]", "null", "[" * 9999, line.replace("0.5", "NaN"))
+    for key in set(ROW) - {"judge_accuracy"}:
+        yield json.dumps({name: value for name, value in ROW.items() if name != key})
+        yield from (json.dumps(ROW | {key: value}) for value in (None, {}, [], [[1]], [None, None]))
+    yield json.dumps(ROW | {"recall": [0.5]})
+
+
+@pytest.mark.parametrize("line", list(broken_lines()))
+def test_a_line_that_is_no_exported_run_is_named_by_its_number(line, tmp_path):
+    file = tmp_path / "board.txt"
+    file.write_text(f"{json.dumps(ROW)}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="board.txt, line 2 is no exported run .*: expected a whole line"):
+        class_board(file)
+
+
+def test_a_board_without_a_file_is_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="one line of Challenge.export per run"):
+        class_board(tmp_path / "none.txt")
 
 
 def test_a_run_on_the_sample_says_so(challenge, monkeypatch, capsys):
     monkeypatch.setattr("course_utils.challenge.load_dataset", load_sample)
     challenge.submit("offline", TINY)
     assert challenge.runs()[0]["is_sample"] and "(trained on the sample)" in challenge.score_card().data
-    assert "after a training on real images" in capsys.readouterr().out
+    assert "they were trained on real images" in capsys.readouterr().out
 
 
 def test_a_run_without_a_step_is_not_warned_of():
@@ -136,7 +180,7 @@ def test_the_frontier_never_gets_worse_with_cost(challenge):
 def test_pars_are_complete(challenge):
     assert len(challenge.pars) == 3
     for par in challenge.pars:
-        assert par["count"] == 1000 and len(par["seeds"]) == 5 and not par["is_sample"]
+        assert not par["is_sample"]
         assert json.dumps(par) and set(ROW) <= set(par)
 
 

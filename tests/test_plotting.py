@@ -93,6 +93,8 @@ def test_confusion_counts_percent_of_a_row():
 def test_table_and_source():
     text = table([{"name": "a", "share": 0.12345, "count": 12345}]).data
     assert "| a | 0.123 | 12,345 |" in text
+    text = table([{"name": "a|b\nc", "share": 1}]).data
+    assert text.splitlines()[2] == "| a\\|b c | 1 |"  # a learner's name breaks no table
     with pytest.raises(ValueError, match="one row"):
         table([])
     assert "def make_scheduler" in show_source(make_scheduler).data

@@ -6,7 +6,7 @@ python -m tools.pars
 import json
 from dataclasses import replace
 
-from course_utils.challenge import JUDGED_PICTURES, PARS_FILE, card_line, score
+from course_utils.challenge import PARS_FILE, card_line, score
 from course_utils.data import load_dataset
 from course_utils.model import ClassConditionedUnet, flops_per_image
 from course_utils.pipeline import TRAINING_REPORT, ClassConditionedPipeline
@@ -15,7 +15,6 @@ from course_utils.settings import Settings, course_settings
 from course_utils.storage.files import written_whole
 from course_utils.storage.weights import PRETRAINED_FOLDER
 
-PICTURE_SEEDS = 5
 FEW_STEPS = dict(sampler="ddim", num_inference_steps=50)  # the example's own 1000 steps would take hours
 
 
@@ -28,13 +27,8 @@ def make_pars(settings: Settings) -> list[dict]:
     for name, recipe in par_recipes(settings).items():
         pipe, run = recipe.train(dataset, device=settings.device)
         flops = recipe_flops(recipe, len(dataset), run.images_seen)
-        rows.append(score_par(name, pipe, run.images_seen, flops, run.seconds) | dict(seed=0))
+        rows.append(score(name, pipe, run.images_seen, flops, run.seconds, "laptop") | dict(seed=0))
     return sorted(rows, key=lambda row: row["flops"])
-
-
-def score_par(name: str, pipe, images_seen: int, flops: float, seconds: float) -> dict:
-    """A row, judged as a learner's runs are, but over several seeds of the pictures."""
-    return score(name, pipe, images_seen, flops, seconds, "laptop", JUDGED_PICTURES, PICTURE_SEEDS)
 
 
 def score_best_known() -> dict:
@@ -46,7 +40,7 @@ def score_best_known() -> dict:
     evaluations = tuning["steps"] + 0.5  # of the network an image: half of the images are noised and learned from, too
     flops += tuning["images_seen"] * evaluations * flops_per_image(pipe.unet)
     images, seconds = (report[name] + tuning[name] for name in ("images_seen", "seconds"))
-    return score_par("the best known", pipe, images, flops, seconds)
+    return score("the best known", pipe, images, flops, seconds, "laptop")
 
 
 def par_recipes(settings: Settings) -> dict[str, Recipe]:
