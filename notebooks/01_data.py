@@ -190,7 +190,7 @@ exercises.cosine_alphas_cumprod.check(cosine_alphas_cumprod)
 # `images` and `noise` have shape (B, 1, H, W). `timesteps` has shape (B,): one timestep per picture. `alphas_cumprod` holds
 # $\bar\alpha$ for all timesteps. Return $x_t$, of shape (B, 1, H, W).
 #
-# *Expected output*: your function draws the figure after the check. Its left column shows digits, its right column only noise.
+# *Expected output*: your function draws the figure after the check. Its first column shows digits, its last column only noise.
 
 # %% tags=["exercise-add_noise"]
 def add_noise(images, noise, timesteps, alphas_cumprod):
@@ -209,7 +209,7 @@ exercises.add_noise.check(add_noise)
 # the factor four axes: (B, 1, 1, 1).
 # </details>
 #
-# <details><summary>Help: I see "square roots are missing", "square root is missing", "The factors are swapped", "The *squares* of the two factors"</summary>
+# <details><summary>Help: I see "square roots are missing", "square root is missing", "The factors are swapped" or "The *squares* of the two factors"</summary>
 #
 # The picture's factor is $\sqrt{\bar\alpha_t}$. The noise's factor is $\sqrt{1 - \bar\alpha_t}$, which is not $1 - \sqrt{\bar\alpha_t}$.
 # </details>
@@ -249,7 +249,7 @@ denoising_strip(noisy, timesteps.tolist(), row_names=["3", "5", "8"], title=f"Ti
 # **At which timestep can you no longer tell the 3 from the 5 and the 8?** Decide, then run the next cell. It lets the
 # computer try, with noisy digits that it has not seen. It knows 6,000 other images of these three digits. For each of them it
 # computes how probable it is that this image, with noise, gave the noisy picture. The digit with the largest sum is its
-# answer. No rule does better with these 6,000 images.
+# answer. If every digit were one of these 6,000 images, no rule could do better.
 
 # %%
 def told_apart(t, train_images=6000, test_images=300):

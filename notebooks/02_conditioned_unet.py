@@ -74,7 +74,7 @@ class_channels(flat, title="The four channels of a 3")
 #
 # Write a function that returns the number of channels that go into the UNet when a class has `class_emb_size` numbers.
 #
-# *Expected output*: for the example's size, 4, it is the number beside "in all" in the drawing of the U below.
+# *Expected output*: for the example's size, 4, it is the first number after "in all" in the drawing of the U below.
 
 # %% tags=["exercise-input_channels"]
 def input_channels(class_emb_size):
@@ -224,7 +224,8 @@ exercises.conditioned_unet.check(ConditionedUnet)
 # <details><summary>Help: the number of parameters is not right</summary>
 #
 # Without the table of vectors 40 are missing. With `in_channels=1` another 1,152 are missing: the first convolution has 32 filters of
-# 3 x 3 for each channel. Other numbers come from other arguments of the UNet: compare them with the table.
+# 3 x 3 for each channel. If the difference is another number, another argument of the UNet is wrong: compare
+# them with the table.
 # </details>
 #
 # <details><summary>Help: I see "no gradient"</summary>
@@ -375,7 +376,8 @@ flat_channel_through_group_norm()
 # timestep has the same fate on the first level: each block adds it as one number per channel, right before a GroupNorm.)
 #
 # So in the example it is not easy for the label to come through. It does, as the digits at the top of this notebook show. With
-# `conditioning="time"`, the third door, the label is added to the time embedding, and comes into every block *after* its normalisation.
+# `conditioning="time"`, the third door, the label is added to the time embedding, which there scales and shifts the channels of every
+# block *after* a normalisation.
 # The network of the next notebook uses this door.
 
 # %%

@@ -194,9 +194,9 @@ print(f"mean of the last 100 losses: {running_mean(losses):.3f}; after a trainin
 loss_curve(losses, stages=stages.values(), title=f"Loss of your training{dataset.note}")
 
 # %% [markdown]
-# The loss falls quickly, and then hardly at all. (Where the pictures become larger, it makes a step.) Is the network ready? Compare
+# The loss falls quickly, and then hardly at all. (Where the pictures become larger, the curve jumps.) Is the network ready? Compare
 # the two numbers above the figure: even a much longer training ends at a loss that is not far below. Most of the loss cannot be
-# learned: no network can know exactly which noise was added. This part hides the small part that still improves.
+# learned: no network can know exactly which noise was added. It hides the small part that can still improve.
 #
 # <details><summary>What the example prints</summary>
 #
@@ -232,7 +232,7 @@ timestep_losses(
 #
 # Sampling starts from pure noise. At each step the network predicts, and from its prediction we compute a picture: the one that the
 # network believes in. At first this picture is a blurred average (notebook 2), so we do not jump to it. We only go a step towards it, to
-# an earlier timestep with less noise, and ask again:
+# an earlier timestep (a smaller $t$) with less noise, and ask again:
 
 # %%
 from course_utils.sketches import sampling_step
@@ -334,7 +334,7 @@ exercises.ddim_step.check(ddim_step)
 # $$\text{mean} = \frac{\sqrt{\bar\alpha_{t-1}}\;\beta}{1 - \bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\,x_t,\qquad
 # \text{variance} = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta$$
 #
-# Return the mean plus `noise` times the square root of the variance.
+# Return the mean, plus `noise` multiplied by the square root of the variance.
 #
 # *Expected output*: with `previous_alpha_bar = torch.tensor(1.0)` the result is `x0`, whatever the noise.
 
@@ -508,8 +508,8 @@ image_grid(rows, 10, [f"t={t}" for t in timesteps], ["noisy", "believed", "noise
 #
 # ### DDIM and DDPM
 #
-# The example draws with DDPM in 1000 steps. We compare this with ten steps of DDIM, from the same network, with your two steps. The
-# loop is that of exercise 7; DDPM draws fresh noise for each step. (The smoke test takes fewer steps.)
+# The example draws with DDPM in 1000 steps. We compare this with ten steps of DDIM, from the same network, with your two step functions. The
+# loop is that of exercise 7; DDPM draws fresh noise for each step. (The preset `smoke` takes fewer steps.)
 
 # %%
 import time

@@ -210,13 +210,13 @@ else:
 # - **More numbers.** The first convolution computes weighted sums of the numbers. From ten numbers it can give each digit any
 #   value: for example, a channel that is high for 0, 3 and 8 and low for the other digits. From one number it can only compute a
 #   multiple of this number, plus a constant. Later layers can do the rest, but they have to learn it first.
-# - **Larger numbers.** The numbers start at random values. A vector of ten random numbers is longer than a vector of one, by
-#   the factor $\sqrt{10}$. So at the start of the training it has a stronger effect on the network.
+# - **Larger numbers.** The numbers start at random values. A vector of ten random numbers is on average about
+#   $\sqrt{10}$ times as long (its norm) as a vector of one number. So at the start of the training it has a stronger effect on the network.
 #
 # ### Which guess is right?
 #
 # A *control experiment* tells them apart: size 1 again, but each number is multiplied by $\sqrt{10}$ at the start. If the length of the
-# vector matters, this training must be better than size 1. If the number of numbers matters, it must not.
+# vector matters, this training must be better than size 1. If the number of numbers matters, it should not be better.
 
 # %%
 def with_larger_numbers():

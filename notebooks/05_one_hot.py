@@ -250,8 +250,8 @@ print(f"largest difference between the two runs: {largest}")
 # We compare one-hot labels with a learned embedding of the same size, 10. Both get the same training, with three seeds
 # each. (The trainings have more steps than those of notebook 4, so the results do not compare with notebook 4.)
 #
-# The two differ at the start, too. A one-hot vector has length 1. A learned vector starts with ten random numbers, and
-# its length is about 3.
+# The two differ at the start, too. The norm of a one-hot vector is 1. A learned vector starts
+# with ten random numbers, and its norm is about 3.
 
 # %%
 from course_utils.evaluation import evaluate

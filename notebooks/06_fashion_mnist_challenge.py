@@ -67,8 +67,8 @@ settings
 #
 # To send one image forward through the network takes `forward_flops` operations. A training has `steps` steps, and each
 # step uses a batch of `batch_size` images. How many operations does the whole training take? For each image, going
-# backward costs about **twice** as much as going forward: one product gives the gradient of the weights, and another
-# one gives the gradient of the layer's input.
+# backward costs about **twice** as much as going forward: it needs two
+# matrix products. One gives the gradient of the weights, the other one gives the gradient of the layer's input.
 #
 # *Expected output*: the cell after the check compares your result with the operations that PyTorch counts. They agree
 # within about ten percent, because the factor of two is a rule of thumb.
@@ -166,7 +166,7 @@ for name, share in sorted(zip(best_known.class_names, recall.tolist()), key=lamb
 confusion_figure(scores["confusion"], best_known.class_names, "The bundled weights: percent of each row")
 
 # %% [markdown]
-# The *judge* is the classifier that recognises the clothes (notebook 3). It makes mistakes, too. The next line
+# The *judge* is the classifier that recognises the clothes (notebook 3). It makes mistakes, too. The output of the next cell
 # compares: how many of the drawn clothes does it recognise, and how many real clothes that it has never seen?
 
 # %%
@@ -193,9 +193,9 @@ table([{"pictures": name, "excess distance": f"{value:.2f}"} for name, value in 
 # |---|---|---|---|
 # | **the example's settings, small network** | the fast track's, which is smaller than the example's | Adam at 1e-3, batches of 128, noise prediction, 40,960 images | 50 steps of DDIM |
 # | **the fast track** | the fast track's | that of notebook 3, 40,960 images | 6 guided steps |
-# | **the best known** | the fast track's | the weights that come with the course: about two hours with fine-tuning | 4 steps, 3 of them guided |
+# | **the best known** | the fast track's | the weights that come with the course: about two hours of training, fine-tuning included | 4 steps, 3 of them guided |
 #
-# The first of these is not the whole example. The example has a larger network, trains for ten epochs, and draws in
+# The first row is not the whole example. The example has a larger network, trains for ten epochs, and draws in
 # 1000 steps. The score card has no row for that.
 #
 # The rows are measured by `python -m tools.pars`. The seconds were measured on two CPU
@@ -212,12 +212,12 @@ challenge.score_card()
 # ## Your run
 #
 # Change the settings in the next cell. Here are some questions. Try them one at a time, and write down what you expect
-# before you run. Below each question, a fold says what we found with *digits*. Open it after your own run: clothes may
-# behave differently.
+# before you run. Below each question there is a section that you can open. It says what we
+# found with *digits*. Open it after your own run: clothes may behave differently. The percentages are class accuracies.
 #
 # Our trials were short trainings on MNIST, one for each change, judged by 1,000 pictures with guidance
 # ([the log of trials](../tests/benchmarks/README.md#the-log-of-trials)). Three trainings that differed only in the seed
-# recognised 94.3, 94.4 and 96.4 percent of the digits. So a difference of two percent shows nothing.
+# recognised 94.3, 94.4 and 96.4 percent of the digits. So a difference of two percentage points shows nothing.
 #
 # **1.** What happens with half the learning rate, with twice, with ten times?
 #
@@ -232,8 +232,8 @@ challenge.score_card()
 #
 # <details><summary>What we found</summary>
 #
-# With AdamW the larger batches gave 92.8 percent, below all three seeds of the smaller ones. With Muon both gave 98.5
-# percent, and the larger batches took less time.
+# With AdamW the larger batches gave 92.8 percent, below all three seeds of the smaller ones. With Muon both gave 98.5 percent, and
+# the larger batches took less time, but their distance was twice as large.
 # </details>
 #
 # **3.** `max_steps`: how much do more steps help? (The learning rate falls to zero at the end of the training, for
@@ -257,8 +257,8 @@ challenge.score_card()
 #
 # <details><summary>What we found</summary>
 #
-# After so short a training more guidance helped both measures: 96.4 percent at a strength of 2, and 99.0 percent at a strength
-# of 3, with less than half the distance. After a long training this is different (notebook 7).
+# After so short a training more guidance helped both measures: 96.4 percent at a guidance scale of 2, and 99.0
+# percent at 3, with less than half the distance. After a long training this is different (notebook 7).
 # </details>
 #
 # **6.** Small pictures first: define `small_config`, a second `TrainingConfig.fast(...)`, and use two stages,
@@ -267,7 +267,8 @@ challenge.score_card()
 #
 # <details><summary>What we found</summary>
 #
-# Whole pictures only, for about as many seconds, gave 96.5 percent. That is no difference.
+# Whole pictures only, for about as many seconds, gave 96.5 percent, and small pictures first gave 96.4 percent: no
+# difference.
 # </details>
 #
 # **7.** Another network: `make_model=lambda: ClassConditionedUnet.fast(layers_per_block=2)`. Each step costs more. Do the
@@ -357,7 +358,7 @@ class_board("runs/board.txt")
 # ## When a training fails
 #
 # A learning rate can be too high. Here we make it five million times as high, and switch off `max_grad_norm`, which
-# would limit the damage:
+# normally limits the damage:
 
 # %%
 reckless = recipe.with_changes(learning_rate=1e4, max_grad_norm=None, max_steps=max(4, settings.train_images // 1024))
