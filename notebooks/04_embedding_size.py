@@ -279,28 +279,6 @@ confusion(counts.tolist(), [digits.class_names[label] for label in order], "Digi
 # *neighbour on the line*. The line above the matrix counts them: far more than by chance. With one number, a digit has at most two
 # neighbours. With ten numbers there is more room, and after the same training more digits are recognised.
 #
-# ### And the example's network?
-#
-# The small network was chosen so that it hears the label well. The example's network has a GroupNorm that removes much of the
-# label (notebook 2). Does the size matter there, too? We trained the example's own network on pictures of 28 x 28, for a short time,
-# with three sizes and three seeds each. One such training takes about six minutes on one processor core, so the results come with
-# the course (`python -m tools.embedding_sizes` makes them):
-
-# %%
-from course_utils.findings import embedding_size_pictures, embedding_sizes
-
-trainings = embedding_sizes()
-sizes_there = list(dict.fromkeys(each["size"] for each in trainings))
-there = {f"size {size}": [each["class_accuracy"] for each in trainings if each["size"] == size] for size in sizes_there}
-lines = {"chance": 0.1, "real digits": trainings[0]["judge_accuracy"]}
-spread_over_seeds(there, "recognised (percent)", "The example's network, after a short training", percent=True, lines=lines)
-
-# %%
-image_grid(embedding_size_pictures(), 10, range(10), list(there), title="What it draws with each size")
-
-# %% [markdown]
-# READING
-#
 # ### Which digits are close to each other?
 #
 # Now we look at the example's network, with four numbers for each digit. The weights come with the course; they were

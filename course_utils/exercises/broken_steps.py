@@ -5,17 +5,17 @@ The pictures and losses that each of them leads to are in course_utils/samples (
 
 import inspect
 import json
+from pathlib import Path
 
 import torch
 from IPython.display import Markdown
+from PIL import Image
 from torch.nn import functional as F
 
 from course_utils import minimal
-from course_utils.data import SAMPLES_FOLDER
-from course_utils.findings import rows_of_pictures
 from course_utils.minimal import add_noise
 
-PICTURES = SAMPLES_FOLDER / "broken-steps.png"
+PICTURES = Path(__file__).parent.parent / "samples" / "broken-steps.png"
 LOSSES = PICTURES.with_suffix(".json")
 SIDE = 16  # pixels of a picture in that file, which has ten of them in each row
 
@@ -69,4 +69,6 @@ def losses() -> dict[str, float | None]:
 
 def pictures() -> torch.Tensor:
     """What each step leads to, and last the one without a bug: float (60, 1, 16, 16) in [0, 1], ten digits each."""
-    return rows_of_pictures(PICTURES, SIDE)
+    with Image.open(PICTURES) as file:
+        rows = torch.frombuffer(bytearray(file.convert("L").tobytes()), dtype=torch.uint8).view(-1, 10 * SIDE)
+    return rows.view(-1, SIDE, 10, SIDE).transpose(1, 2).reshape(-1, 1, SIDE, SIDE).float() / 255
