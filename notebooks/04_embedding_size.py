@@ -202,10 +202,11 @@ else:
 # 10 percent of the pictures.
 #
 # Which sizes can you tell apart? If the dots of two sizes overlap, three seeds are not enough to say which size is better. In the run shown
-# here the dots of neighbouring sizes overlap: 1 and 2, 2 and 4, 4 and 10. But size 10 is far ahead of sizes 1 and 2. In the table, the
-# loss differs less between the sizes than the class accuracy does: most of the loss is noise that no network can predict (notebook 3).
+# here the dots of sizes 4 and 10 overlap: we cannot tell these two apart. But all dots of size 1 are below those of size 2, and all dots
+# of size 2 are below those of sizes 4 and 10. In the table, the loss differs less between the sizes than the class accuracy does: most of
+# the loss is noise that no network can predict (notebook 3).
 #
-# Why can ten numbers be better, although they add almost no parameters? Two guesses:
+# Why can ten numbers be better than one, although they add almost no parameters? Two guesses:
 #
 # - **More numbers.** The first convolution computes weighted sums of the numbers. From ten numbers it can give each digit any
 #   value: for example, a channel that is high for 0, 3 and 8 and low for the other digits. From one number it can only compute a
@@ -239,8 +240,9 @@ table(
 )
 
 # %% [markdown]
-# The larger numbers change little, and size 10 is far ahead of both. So the length of the vector does not explain the difference. This
-# speaks for the first guess. (It does not prove it: there may be a third reason that we have not thought of.)
+# Do the larger numbers help? In the run shown here the ranges of both kinds of size 1 overlap, so we cannot tell. But with larger numbers or
+# without, size 1 stays far behind size 10. So the length of the vector explains at most a small part of the difference. This speaks for
+# the first guess. (It does not prove it: there may be a third reason that we have not thought of.)
 #
 # ### Is one number enough?
 #
