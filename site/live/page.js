@@ -19,6 +19,7 @@ let wanted; // { name, label, seed, guidance }, as the controls say
 let drawing, shown; // what the worker draws at the moment; what was drawn last
 let playing; // whether the next picture is shown step by step
 let worker, strip;
+const rows = {}; // for each network, an image of one picture of each class
 const timers = {};
 
 // ---- Wishes
@@ -53,7 +54,7 @@ function start() {
   worker?.terminate();
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => answers[data.type](data);
-  worker.onerror = () => answers.failed({ reason: "a part of the program did not arrive" });
+  worker.onerror = () => answers.failed({ sentence: "A part of the page did not arrive." });
   drawing = shown = undefined;
   waitForBytes();
   want(wanted ?? readAddress(location.hash), true);
@@ -75,26 +76,27 @@ const answers = {
     panel.setAttribute("aria-busy", "false");
     ask();
   },
-  failed({ reason }) {
-    stopWaiting();
-    complain(`The network could not be loaded: ${reason}.`);
+  failed({ sentence }) {
+    clearTimeout(timers.patience);
+    part("waiting").hidden = false;
+    complain(sentence);
   },
 };
 
 function waitForBytes() {
-  part("problem").hidden = true;
-  part("loading").hidden = false;
+  complain("");
+  part("waiting").hidden = false;
   later("patience", PATIENCE, () => complain("The download stands still. The connection may be slow."));
 }
 
 function stopWaiting() {
   clearTimeout(timers.patience);
-  part("problem").hidden = part("loading").hidden = true;
+  part("waiting").hidden = true;
 }
 
 function complain(sentence) {
-  part("problem").querySelector("p").textContent = sentence;
-  part("problem").hidden = false;
+  part("problem").textContent = sentence;
+  part("problem").hidden = part("retry").hidden = !sentence;
 }
 
 // ---- What is seen
@@ -111,14 +113,21 @@ function showNetwork() {
   strip = makeStrip(part("strip"), steps.length);
 }
 
-/** A class's mark under the slider: its name, where that is short, or a small picture of it. */
+/** A class's mark under the slider: its name, where that is short, or else a small picture. */
 function tick(label) {
-  const { classNames } = NETWORKS[wanted.name];
-  const mark = document.createElement("span");
-  if (classNames[label].length < 3) mark.textContent = classNames[label];
-  else mark.style.background = `url(${wanted.name}.png) -${label * SIDE}px 0`;
+  const text = NETWORKS[wanted.name].classNames[label];
+  const mark = document.createElement(text.length < 3 ? "span" : "canvas");
+  if (text.length < 3) mark.textContent = text;
+  else drawFromRow(mark, rows[wanted.name], label);
   mark.onclick = () => want({ label });
   return mark;
+}
+
+function drawFromRow(canvas, row, label) {
+  canvas.width = canvas.height = SIDE;
+  const draw = () => canvas.getContext("2d").drawImage(row, -label * SIDE, 0);
+  if (row.complete) draw();
+  else row.addEventListener("load", draw);
 }
 
 function showWish() {
@@ -153,9 +162,12 @@ function showPicture([first, ...others]) {
 function makeControls() {
   for (const [name, { title }] of Object.entries(NETWORKS)) {
     const choice = Object.assign(document.createElement("input"), { type: "radio", name: "network", id: name });
+    const text = Object.assign(document.createElement("span"), { textContent: title });
+    const label = document.createElement("label");
+    label.append(choice, text);
+    part("networks").append(label);
     choice.onchange = () => want({ name, guidance: NETWORKS[name].guidanceScale }, true);
-    const label = Object.assign(document.createElement("label"), { htmlFor: name, textContent: title });
-    part("networks").append(choice, label);
+    rows[name] = Object.assign(new Image(), { src: `${name}.png` });
   }
   Object.assign(guidance, GUIDANCE);
   slider.oninput = () => want({ label: slider.valueAsNumber });

@@ -14,11 +14,12 @@ export function ink(canvas, numbers) {
 
 /** Fill a place with a column for the noise and one for each step; `show` shows pictures in them. */
 export function makeStrip(place, steps) {
-  const names = Array.from({ length: steps + 1 }, (_, i) => (i ? `step ${i}` : "noise"));
-  const pictures = names.map((name, i) => makeCanvas(i ? `After ${name}` : "The noise"));
-  const believed = names.slice(1).map((name) => makeCanvas(`What the network believes in ${name}`));
+  const names = ["noise", ...Array.from({ length: steps }, (_, i) => `after step ${i + 1}`)];
+  const pictures = names.map((name) => makeCanvas(name));
+  const believed = names.slice(0, -1).map((name) => makeCanvas(`what the network believes: ${name}`));
+  const heading = makeName("The finished picture that the network believes in, each time");
   place.style.setProperty("--columns", names.length);
-  place.replaceChildren(...names.map(makeName), ...pictures, ...believed);
+  place.replaceChildren(...names.map(makeName), ...pictures, heading, ...believed);
   return {
     show(newPictures, newBelieved) {
       pictures.forEach((canvas, i) => ink(canvas, newPictures[i]));

@@ -9,10 +9,13 @@ const loaded = {}; // by the network's name, a promise of its two functions
 let engine; // a promise: WebAssembly code that evaluates networks
 
 onmessage = async ({ data: wanted }) => {
+  let trouble = "The network could not be loaded";
   try {
-    postMessage(await draw(await load(wanted.name), wanted));
+    const functions = await load(wanted.name);
+    trouble = "The network could not draw";
+    postMessage(await draw(functions, wanted));
   } catch (error) {
-    postMessage({ type: "failed", reason: error.message });
+    postMessage({ type: "failed", sentence: `${trouble} (${error.message}).` });
   }
   for (const name in NETWORKS) load(name).catch(() => {}); // nothing is left to download when it is asked for
 };
