@@ -77,6 +77,7 @@ const answers = {
     ask();
   },
   failed({ sentence }) {
+    worker.terminate(); // the other downloads have no say in this
     clearTimeout(timers.patience);
     part("waiting").hidden = false;
     complain(sentence);
