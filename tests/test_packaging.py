@@ -21,6 +21,7 @@ else:
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUN, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
+MAINTAINERS = RUN + EXTRAS["tests"] + EXTRAS["site"]
 CONDA_NAMES = {"torch": "pytorch"}
 # By what name a package is imported, where it is not its own.
 IMPORTED_AS = {"pillow": "PIL", "ipython": "IPython", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}
@@ -93,7 +94,7 @@ def imports(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "folder, needs",
-    [("course_utils", RUN), ("notebooks", RUN), ("tools", RUN + EXTRAS["tests"]), ("tests", RUN + EXTRAS["tests"])],
+    [("course_utils", RUN), ("notebooks", RUN), ("tools", MAINTAINERS), ("tests", MAINTAINERS)],
 )
 def test_nothing_is_imported_that_is_not_required(folder, needs):
     names = {Requirement(line).name for line in needs}

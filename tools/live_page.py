@@ -27,7 +27,7 @@ ENGINE = SOURCE / "node_modules" / "onnxruntime-web" / "dist"
 LIBRARY, CODE = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"  # the smallest that npm has: no WebGPU
 WEIGHTS = {"mnist": ("Digits", "digit"), "fashion_mnist": ("Clothes", "class")}  # how the page calls what they draw
 EXPORTERS = ("onnx", "onnxscript")
-ROW_SEED = 0  # of the pictures that are drawn here, for browsers that run no scripts
+ROW_SEED = 12  # of the pictures that are drawn here: for browsers that run no scripts, and as marks under the slider
 
 
 def build(folder: Path):
@@ -144,7 +144,9 @@ def write_settings(path: Path, networks: dict, engine: dict):
     """Write the module that tells the page's other modules what there is."""
     parts = dict(SIDE=28, ENGINE=engine, NETWORKS=networks)
     lines = [f"export const {name} = {json.dumps(value, indent=2)};\n" for name, value in parts.items()]
-    path.write_text("// Written by tools/live_page.py from the bundled weights.\n\n" + "\n".join(lines), encoding="utf-8")
+    path.write_text(
+        "// Written by tools/live_page.py from the bundled weights.\n\n" + "\n".join(lines), encoding="utf-8"
+    )
 
 
 def write_row(path: Path, pipe: ClassConditionedPipeline):

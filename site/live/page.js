@@ -39,6 +39,7 @@ function ask() {
   if (drawing || (shown && writeAddress(wanted) === writeAddress(shown))) return;
   drawing = wanted;
   panel.setAttribute("aria-busy", "true");
+  bePatient();
   worker.postMessage(wanted);
 }
 
@@ -58,7 +59,6 @@ function start() {
   drawing = shown = undefined;
   waitForBytes();
   want(wanted ?? readAddress(location.hash), true);
-  ink(picture, noise(wanted.seed, SIDE * SIDE));
 }
 
 const answers = {
@@ -79,7 +79,6 @@ const answers = {
   failed({ sentence }) {
     worker.terminate(); // the other downloads have no say in this
     clearTimeout(timers.patience);
-    part("waiting").hidden = false;
     complain(sentence);
   },
 };
@@ -87,6 +86,10 @@ const answers = {
 function waitForBytes() {
   complain("");
   part("waiting").hidden = false;
+  bePatient();
+}
+
+function bePatient() {
   later("patience", PATIENCE, () => complain("The download stands still. The connection may be slow."));
 }
 
@@ -98,6 +101,7 @@ function stopWaiting() {
 function complain(sentence) {
   part("problem").textContent = sentence;
   part("problem").hidden = part("retry").hidden = !sentence;
+  if (sentence) part("waiting").hidden = false;
 }
 
 // ---- What is seen
@@ -112,6 +116,7 @@ function showNetwork() {
   part("ticks").replaceChildren(...ticks);
   part("guided").hidden = guidanceScale === 1;
   strip = makeStrip(part("strip"), steps.length);
+  showPicture([noise(wanted.seed, SIDE * SIDE)]); // until the network draws
 }
 
 /** A class's mark under the slider: its name, where that is short, or else a small picture. */
@@ -145,7 +150,7 @@ function showDrawn({ wanted: { name, label, seed }, pictures, believed, shares, 
   strip.show(pictures, believed);
   picture.setAttribute("aria-label", `${kind} ${classNames[label]}, drawn by the network`);
   part("verdict").textContent = `A classifier sees: ${classNames[seen]} (${Math.round(100 * shares[seen])} %)`;
-  part("status").textContent = `${kind} ${classNames[label]}, drawn in ${Math.round(milliseconds)} ms (seed ${seed})`;
+  part("status").textContent = `drawn in ${Math.round(milliseconds)} ms (seed ${seed})`;
   showPicture(playing && !stillness.matches ? pictures : pictures.slice(-1));
   playing = false;
   panel.dataset.drawn = writeAddress(shown);

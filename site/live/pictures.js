@@ -16,8 +16,8 @@ export function ink(canvas, numbers) {
 export function makeStrip(place, steps) {
   const names = ["noise", ...Array.from({ length: steps }, (_, i) => `after step ${i + 1}`)];
   const pictures = names.map((name) => makeCanvas(name));
-  const believed = names.slice(0, -1).map((name) => makeCanvas(`what the network believes: ${name}`));
-  const heading = makeName("The finished picture that the network believes in, each time");
+  const believed = names.slice(0, -1).map((name) => makeCanvas(`what the network believes the picture will be, ${name}`));
+  const heading = makeName("what the network believes the picture will be");
   place.style.setProperty("--columns", names.length);
   place.replaceChildren(...names.map(makeName), ...pictures, heading, ...believed);
   return {

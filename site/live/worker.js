@@ -9,13 +9,14 @@ const loaded = {}; // by the network's name, a promise of its two functions
 let engine; // a promise: WebAssembly code that evaluates networks
 
 onmessage = async ({ data: wanted }) => {
-  let trouble = "The network could not be loaded";
+  let trouble = "The network could not be loaded. The connection broke off, or a file is damaged.";
   try {
     const functions = await load(wanted.name);
-    trouble = "The network could not draw";
+    trouble = "The network could not draw.";
     postMessage(await draw(functions, wanted));
   } catch (error) {
-    postMessage({ type: "failed", sentence: `${trouble} (${error.message}).` });
+    console.error(error);
+    postMessage({ type: "failed", sentence: trouble });
   }
   for (const name in NETWORKS) load(name).catch(() => {}); // nothing is left to download when it is asked for
 };

@@ -18,7 +18,8 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from browsing import chromium
 from course_utils.classifier import load_classifier
