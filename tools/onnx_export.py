@@ -1,8 +1,6 @@
 """Networks as ONNX files, which run in a browser: a denoising step of a `ClassConditionedUnet`, and a judge."""
 
 import copy
-import io
-from contextlib import redirect_stdout
 
 import numpy as np
 import onnx
@@ -15,29 +13,20 @@ from course_utils.model import ClassConditionedUnet
 
 OPSET = 18
 LARGE = 5_000  # numbers in a tensor of weights from which on they are stored as int8; smaller ones are float16
-STEP_INPUTS = ("sample", "timestep", "class_label")
-
-
-class Step(nn.Module):
-    """One evaluation of a network for one picture, without the checks of values, which no graph can hold."""
-
-    def __init__(self, network: ClassConditionedUnet):
-        super().__init__()
-        self.network = network
-
-    def forward(self, sample, timestep, class_label):
-        """(1, 1, 28, 28), int64 (1,) and int64 (1,) to the prediction (1, 1, 28, 28)."""
-        return self.network(sample, timestep, class_label)
 
 
 def export_network(network: ClassConditionedUnet) -> onnx.ModelProto:
-    """A network as a graph of one step: `sample`, `timestep` and `class_label` in, `prediction` out.
+    """A network as a graph of one step for one picture.
 
-    The loop over the steps, which has guidance in it, stays outside: the weights are in the file once.
+    The loop over the steps, which has guidance in it, stays outside: so the weights are in the file once.
+
+    Returns:
+        A graph: `sample` (1, 1, 28, 28), `timestep` int64 (1,) and `class_label` int64 (1,) in, `prediction` like
+        `sample` out.
     """
     side = network.config.sample_size
     example = (torch.zeros(1, 1, side, side), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
-    return export(Step(network), example, STEP_INPUTS, "prediction")
+    return export(network, example, ("sample", "timestep", "class_label"), "prediction")
 
 
 def export_judge(judge: Classifier) -> onnx.ModelProto:
@@ -47,16 +36,15 @@ def export_judge(judge: Classifier) -> onnx.ModelProto:
 
 def export(module: nn.Module, example: tuple, input_names: tuple[str, ...], output_name: str) -> onnx.ModelProto:
     """A module as an ONNX graph in float32 that takes tensors of the example's shapes."""
-    with redirect_stdout(io.StringIO()):  # the exporter tells its progress
-        program = torch.onnx.export(
-            copy.deepcopy(module).eval(),
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(input_names),
-            output_names=[output_name],
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        copy.deepcopy(module).eval(),
+        example,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(input_names),
+        output_names=[output_name],
+        verbose=False,
+    )
     model = program.model_proto
     forget_sources(model)
     return model

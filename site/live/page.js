@@ -180,7 +180,10 @@ function makeControls() {
   guidance.oninput = () => want({ guidance: guidance.valueAsNumber });
   part("resample").onclick = () => want({ seed: resampled(wanted.seed) }, true);
   part("share").onclick = share;
-  part("retry").onclick = start;
+  part("retry").onclick = () => {
+    start();
+    slider.focus(); // the button is gone
+  };
   onhashchange = () => want(readAddress(location.hash), true);
 }
 
@@ -201,5 +204,5 @@ if (self.DecompressionStream && self.WebAssembly?.validate(new Uint8Array(SIMD))
   makeControls();
   start();
 } else {
-  panel.replaceChildren("This browser is too old for the network: it lacks WebAssembly with SIMD, which Chrome 91, Firefox 113 and Safari 16.4 have.");
+  panel.replaceChildren("This browser is too old for the network, which needs WebAssembly with SIMD: Chrome 91, Firefox 114, Safari 16.4 or newer.");
 }
