@@ -26,21 +26,9 @@ SHOWN = (
     "course_utils/pretrained/**/README.md",
     "tests/benchmarks/README.md",
 )
-# What learners use, in the order in which they meet it.
-MODULES = (
-    *("data", "model", "minimal", "training", "sampling", "pipeline", "evaluation", "classifier", "widgets"),
-    *("watching", "recipes", "challenge", "own_pictures", "exercises"),
-)
 NEEDED = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"} | {
     "latex2mathml": "latex2mathml"
 }
-API_PAGE = """\
-# {module}
-
-```{{eval-rst}}
-.. automodule:: course_utils.{module}
-```
-"""
 
 
 def check_tools():
@@ -59,10 +47,6 @@ def collect(folder: Path):
         place = folder / path.relative_to(REPOSITORY_ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    for module in MODULES:
-        (folder / "api" / f"{module}.md").write_text(API_PAGE.format(module=module), encoding="utf-8")
-    index = folder / "api" / "index.md"
-    index.write_text(index.read_text(encoding="utf-8").replace("MODULES", "\n".join(MODULES)), encoding="utf-8")
     draw(folder / "static")
 
 
