@@ -12,6 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from PIL import Image
+
 from course_utils.pipeline import ClassConditionedPipeline
 from tools.addresses import REPOSITORY_ROOT
 
@@ -26,6 +29,7 @@ SHOWN = (
     "course_utils/pretrained/**/README.md",
     "tests/benchmarks/README.md",
 )
+SEED = 12  # of the noise that the site's pictures are drawn from
 NEEDED = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"} | {
     "latex2mathml": "latex2mathml"
 }
@@ -51,7 +55,19 @@ def collect(folder: Path):
 
 
 def draw(folder: Path):
-    """Have the course's weights draw the site's icon, and the picture that stands for the site where it is linked."""
+    """Let the course's weights draw the site's icon, and the picture that stands for the site where others link it."""
+    pipe = ClassConditionedPipeline.from_pretrained("mnist")
+    pictures = pipe(list(range(10)), generator=torch.Generator().manual_seed(SEED), output_type="pt").images
+    paper = 255 - (255 * pictures[:, 0]).round().to(torch.uint8)  # (10, 28, 28), dark ink on white
+    enlarged(paper[3], 4).save(folder / "icon.png", optimize=True)
+    rows = [torch.cat(list(row), dim=1) for row in paper.split(5)]
+    enlarged(torch.cat(rows), 8).save(folder / "card.png", optimize=True)
+
+
+def enlarged(grey: torch.Tensor, times: int) -> Image.Image:
+    """A picture of uint8 (H, W) with each pixel a square of so many."""
+    picture = Image.fromarray(grey.numpy())
+    return picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
 
 
 def build(folder: Path, add_live_page: Callable[[Path], None]):

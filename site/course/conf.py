@@ -21,14 +21,17 @@ templates_path = ["templates"]
 # The notebooks' committed outputs are shown; nothing runs.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # tables among the outputs
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4  # links to a heading, as GitHub makes them
 
-autodoc_default_options = {"member-order": "bysource", "show-inheritance": True}
+autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+toc_object_entries_show_parents = "hide"
 default_role = "code"
 add_module_names = False
 
@@ -38,14 +41,17 @@ html_baseurl = site_address()
 html_static_path = ["static"]
 html_css_files = ["course.css"]
 html_js_files = [("course.js", {"defer": "defer"})]
-#html_favicon = "static/favicon.png"
+html_logo = html_favicon = "static/icon.png"
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = html_domain_indices = False
 html_theme_options = {
+    "logo": {"text": project, "alt_text": "A three, drawn by the course's network"},
     "repository_url": GITHUB + repository(),
     "use_repository_button": True,
     "use_download_button": False,  # notebooks have a button of their own, under the title
+    "navbar_persistent": [],  # the search is above the list of pages
     "show_navbar_depth": 1,
     "show_toc_level": 2,
 }
