@@ -1,51 +1,69 @@
-"""For maintainers: build the course as a site, the live page in it.
+"""For maintainers: build the course as a site, with the live page in it.
 
     python -m tools.site
 
 The site is written to `site/_build/html`. Its pages are the notebooks with their committed outputs, the pages of the
-repository, and a reference from the docstrings. `site/course` holds what is the site's own.
+repository, and a reference from the docstrings. `site/course` holds what is the site's own, and its `pages.py` what the
+site makes of the rest.
 """
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from course_utils.pictures import picture_grid
 from course_utils.pipeline import ClassConditionedPipeline
 from tools.addresses import REPOSITORY_ROOT
 
 OWN = REPOSITORY_ROOT / "site" / "course"
+LIVE = REPOSITORY_ROOT / "site" / "live"
 BUILD = REPOSITORY_ROOT / "site" / "_build"
-# The pages and pictures of the repository that the site shows, each at the place that it has in the repository.
+# The pages and pictures of the repository that the site shows, each at its place in the repository.
 SHOWN = (
-    "notebooks/[0-9]*.ipynb",
-    "notebooks/images/*",
-    "*.md",
-    "course_utils/README.md",
-    "course_utils/pretrained/**/README.md",
-    "tests/benchmarks/README.md",
+    *("notebooks/[0-9]*.ipynb", "notebooks/images/*", "*.md", "course_utils/README.md"),
+    *("course_utils/pretrained/**/README.md", "tests/benchmarks/README.md"),
 )
-SEED = 12  # of the noise that the site's pictures are drawn from
-NEEDED = {"sphinx": "sphinx", "myst_nb": "myst-nb", "sphinx_book_theme": "sphinx-book-theme"} | {
-    "latex2mathml": "latex2mathml"
+PACKAGES = {  # as Python and as pip call them
+    "sphinx": "sphinx",
+    "myst_nb": "myst-nb",
+    "sphinx_book_theme": "sphinx-book-theme",
+    "latex2mathml": "latex2mathml",
 }
+SEED = 12  # of the noise of the site's own pictures: the first one of 120 by how sure both judges are of every digit
 
 
-def check_tools():
-    """Raises ValueError if a program or a package that builds the site is not installed."""
-    packages = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if packages:
-        raise ValueError(f"{' and '.join(packages)} not installed here: run `pip install -e .[site]` first.")
-    if shutil.which("npm") is None:
-        raise ValueError("npm is not installed here: install Node.js, which brings it, for the live page.")
+def check_packages():
+    """Raises ModuleNotFoundError if a package that builds the site is not installed."""
+    missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"the site needs packages that are not installed here: pip install {' '.join(missing)}"
+        )
+
+
+def fetch_engine():
+    """Have npm fetch what the live page runs on, unless it is there.
+
+    Raises:
+        FileNotFoundError: if there is no npm.
+        ValueError: if npm has failed.
+    """
+    if (LIVE / "node_modules").is_dir():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("the site needs npm, not installed here: install Node.js, which brings it.")
+    if subprocess.run([npm, "ci", "--prefix", str(LIVE)]).returncode:
+        raise ValueError(f"`npm ci --prefix {LIVE}` has failed, and says why above.")
 
 
 def collect(folder: Path):
-    """Put all that Sphinx reads into a folder: the site's own files, what is shown, and what is made from the package."""
+    """Put all that Sphinx reads into a new folder."""
     shutil.copytree(OWN, folder)
     for path in (path for pattern in SHOWN for path in REPOSITORY_ROOT.glob(pattern)):
         place = folder / path.relative_to(REPOSITORY_ROOT)
@@ -55,44 +73,42 @@ def collect(folder: Path):
 
 
 def draw(folder: Path):
-    """Let the course's weights draw the site's icon, and the picture that stands for the site where others link it."""
+    """Let the course's weights draw the site's icon, and the picture that other sites show with a link to this one."""
     pipe = ClassConditionedPipeline.from_pretrained("mnist")
-    pictures = pipe(list(range(10)), generator=torch.Generator().manual_seed(SEED), output_type="pt").images
-    paper = 255 - (255 * pictures[:, 0]).round().to(torch.uint8)  # (10, 28, 28), dark ink on white
-    enlarged(paper[3], 4).save(folder / "icon.png", optimize=True)
-    rows = [torch.cat(list(row), dim=1) for row in paper.split(5)]
-    enlarged(torch.cat(rows), 8).save(folder / "card.png", optimize=True)
-
-
-def enlarged(grey: torch.Tensor, times: int) -> Image.Image:
-    """A picture of uint8 (H, W) with each pixel a square of so many."""
-    picture = Image.fromarray(grey.numpy())
-    return picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+    digits = pipe(list(range(10)), generator=torch.Generator().manual_seed(SEED), output_type="pt").images
+    picture_grid(digits[3:4], columns=1).save(folder / "icon.png", optimize=True)
+    picture_grid(digits, columns=5).save(folder / "card.png", optimize=True)
 
 
 def build(folder: Path, add_live_page: Callable[[Path], None]):
-    """Build the whole site in a folder; `add_live_page` writes the live page into the folder that it is given.
+    """Build the whole site in `folder`, where `html` is to be published.
+
+    Args:
+        folder: what is in it is deleted first.
+        add_live_page: writes the live page into a folder.
 
     Raises:
-        ValueError: if a tool is missing, or if Sphinx has warned of something.
+        ValueError: if Sphinx has warned of anything.
     """
-    check_tools()
-    from sphinx.cmd.build import main as sphinx_build
+    from sphinx.cmd.build import main as sphinx_build  # a package that only this needs
 
     shutil.rmtree(folder, ignore_errors=True)
     collect(folder / "source")
-    if sphinx_build(["-W", "--keep-going", "-q", "-d", str(folder / "doctrees"), str(folder / "source"), str(folder / "html")]):
-        raise ValueError("Sphinx found what is named above: mend it, and build again.")
+    strict = ["-q", "-W", "--keep-going", "-d", str(folder / "doctrees")]
+    if sphinx_build([*strict, str(folder / "source"), str(folder / "html")]):
+        raise ValueError("Sphinx has warned of what stands above: mend it, and build again.")
     add_live_page(folder / "html" / "live")
 
 
 def main() -> int:
     """Build the site; what is wrong is one line on stderr and exit status 2."""
     try:
+        check_packages()
+        fetch_engine()
         from tools import live_page
 
         build(BUILD, live_page.build)
-    except (ValueError, OSError) as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(f"the site is in {BUILD / 'html'}")

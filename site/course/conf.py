@@ -55,4 +55,8 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
 }
-html_context = {"default_mode": "auto", "description": project_value("description")}
+html_context = {
+    "default_mode": "auto",  # light or dark as the reader's system is
+    "description": project_value("description"),
+    "site_address": site_address(),
+}

@@ -2,22 +2,22 @@
 
 import posixpath
 import re
-from pathlib import Path
-from urllib.parse import urlencode
 
+import nbformat
 from docutils import nodes
-from docutils.parsers.rst import Directive, directives
+from docutils.parsers.rst import Directive
 from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms import SphinxTransform
 
+from course_utils.widgets import ClassPicker, LivePanel
 from tools.addresses import GITHUB, REPOSITORY_ROOT, repository
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-LIVE_PANEL = "ClassPicker"
-PANEL = re.compile(r"^(ClassPicker|EmbeddingMixer|GuidanceSlider|NoiseSlider)\(", re.MULTILINE)
+PICTURE = "image/png"
+PANEL = re.compile(rf"\b({'|'.join(kind.__name__ for kind in LivePanel.__subclasses__())})\(")
 DATASET = re.compile(r'load_dataset\("(\w+)"')
 LIVE_NOTE = (
     "In the notebook, a panel appears here. The panel above is like it, and runs in your browser: it draws with the "
@@ -28,16 +28,15 @@ STILL_NOTE = "In the notebook, a panel appears here that you can move. It needs 
 
 def setup(app: Sphinx) -> dict:
     app.add_directive("live-page", LivePage)
-    for transform in (LinksToSources, Buttons, Panels):
+    for transform in (LinksToSources, Buttons, Panels, PicturesInWords):
         app.add_transform(transform)
     app.add_html_math_renderer("mathml", (visit_inline_formula, None), (visit_formula, None))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def live_page(docname: str, **choices: str) -> nodes.raw:
-    """The live page in a frame, from the page `docname`; `choices` are what its address asks for."""
-    address = posixpath.relpath("live/index.html", posixpath.dirname(docname) or ".")
-    address += "?" + urlencode({"embed": 1} | choices).replace("&", "&amp;")
+def live_page(docname: str, choice: str = "") -> nodes.raw:
+    """The live page in a frame, on the page `docname`; `choice` is the part of its address that says what to draw."""
+    address = posixpath.relpath("live/index.html", posixpath.dirname(docname) or ".") + "?embed=1" + choice
     frame = f'<iframe class="live-page" src="{address}" title="A slider that draws" loading="lazy"></iframe>'
     return nodes.raw("", frame, format="html")
 
@@ -94,18 +93,54 @@ class Panels(SphinxTransform):
     default_priority = 200
 
     def apply(self):
-        cells = [node for node in self.document.findall(nodes.container) if node.get("nb_element") == "cell_code"]
-        dataset = next((found.group(1) for cell in cells if (found := DATASET.search(cell.astext()))), "mnist")
+        cells = {cell: source_of(cell) for cell in code_cells(self.document)}
+        dataset = DATASET.search("\n".join(cells.values()))
+        choice = f"#weights={dataset.group(1)}" if dataset else ""
         live = False
+        for cell, source in cells.items():
+            panel = PANEL.search(source)
+            if panel and panel.group(1) == ClassPicker.__name__ and not live:
+                live = True
+                insert_after(cell, live_page(self.env.docname, choice), note(LIVE_NOTE))
+            elif panel:
+                insert_after(cell, note(STILL_NOTE))
+
+
+def note(words: str) -> nodes.paragraph:
+    return nodes.paragraph("", words, classes=["panel-note"])
+
+
+def insert_after(node: nodes.Node, *others: nodes.Node):
+    place = node.parent.index(node) + 1
+    node.parent.insert(place, list(others))
+
+
+class PicturesInWords(SphinxTransform):
+    """The pictures among a notebook's outputs have the words that their figures gave them, in the notebook's file."""
+
+    default_priority = 200
+
+    def apply(self):
+        cells = code_cells(self.document)
+        if not cells:
+            return
+        notebook = nbformat.read(self.env.doc2path(self.env.docname), as_version=4)
         for cell in cells:
-            panel = PANEL.search(cell.astext())
-            if not panel:
-                continue
-            is_live = panel.group(1) == LIVE_PANEL and not live
-            live = live or is_live
-            shown = [live_page(self.env.docname, data=dataset)] if is_live else []
-            note = nodes.paragraph("", LIVE_NOTE if is_live else STILL_NOTE, classes=["panel-note"])
-            cell.parent.insert(cell.parent.index(cell) + 1, [*shown, note])
+            outputs = notebook.cells[cell["cell_index"]].outputs
+            pictures = [output for output in outputs if PICTURE in output.get("data", {})]
+            words = [output.metadata.get(PICTURE, {}).get("alt") for output in pictures]
+            for picture, alt in zip(cell.findall(nodes.image), words, strict=True):
+                picture["alt"] = alt or "A figure without a title"
+
+
+def code_cells(document: nodes.document) -> list[nodes.container]:
+    """The cells of code on a notebook's page, with their outputs."""
+    return [node for node in document.findall(nodes.container) if node.get("nb_element") == "cell_code"]
+
+
+def source_of(cell: nodes.container) -> str:
+    """The code of a cell, without its outputs."""
+    return next(part.astext() for part in cell.children if part.get("nb_element") == "cell_code_source")
 
 
 def mathml(tex: str, display: str) -> str:
