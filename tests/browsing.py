@@ -104,19 +104,17 @@ def unavailable(reason: str):
 
 @contextmanager
 def chromium():
-    """A browser, for those who have one."""
+    """A browser without a window."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         unavailable("playwright is not installed: pip install playwright")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
         unavailable("there is no Chromium on this machine")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"],
-        )
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
         browser.close()
 
