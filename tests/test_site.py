@@ -50,7 +50,7 @@ def needs_sphinx():
 
 
 def add_stub(folder: Path):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "index.html").write_text(STUB, encoding="utf-8")
 
 

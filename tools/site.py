@@ -93,11 +93,11 @@ def build(folder: Path, add_live_page: Callable[[Path], None]):
     from sphinx.cmd.build import main as sphinx_build  # a package that only this needs
 
     shutil.rmtree(folder, ignore_errors=True)
+    add_live_page(folder / "html" / "live")  # Sphinx leaves what it finds
     collect(folder / "source")
     strict = ["-q", "-W", "--keep-going", "-d", str(folder / "doctrees")]
     if sphinx_build([*strict, str(folder / "source"), str(folder / "html")]):
         raise ValueError("Sphinx has warned of what stands above: mend it, and build again.")
-    add_live_page(folder / "html" / "live")
 
 
 def main() -> int:
