@@ -18,6 +18,8 @@ locale_dirs = ["locales"]  # translations: catalogues of sphinx-intl, beside thi
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages"]
 templates_path = ["templates"]
 
+smartquotes = False  # as on GitHub; names in docstrings stand in plain quotes
+
 # The notebooks' committed outputs are shown; nothing runs.
 nb_execution_mode = "off"
 nb_merge_streams = True
