@@ -18,7 +18,7 @@ locale_dirs = ["locales"]  # translations: catalogues of sphinx-intl, beside thi
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages"]
 templates_path = ["templates"]
 
-smartquotes = False  # as on GitHub; names in docstrings stand in plain quotes
+smartquotes_action = "D"  # dashes only: quotes are plain, as on GitHub and as in the code that docstrings name
 
 # The notebooks' committed outputs are shown; nothing runs.
 nb_execution_mode = "off"
