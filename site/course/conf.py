@@ -23,7 +23,7 @@ smartquotes_action = "D"  # dashes only: quotes are plain, as on GitHub and as i
 # The notebooks' committed outputs are shown; nothing runs.
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_render_markdown_format = "gfm"  # tables among the outputs
+nb_render_markdown_format = "myst"  # tables among the outputs
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4  # links to a heading, as GitHub makes them
 
