@@ -432,7 +432,7 @@ def test_the_search_finds_a_notebook(served):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("address", ["index.html", TRAINING, "api/training.html", "README.html"])
+@pytest.mark.parametrize("address", ["index.html", CLOTHES, "api/training.html", "README.html"])
 def test_nothing_bars_readers_with_disabilities(served, address, scheme):
     if not AXE.is_file():
         unavailable("axe-core is not installed: npm ci --prefix site/live")
