@@ -18,6 +18,7 @@ import torch
 
 from course_utils.pictures import picture_grid
 from course_utils.pipeline import ClassConditionedPipeline
+from tools import live_page
 from tools.addresses import REPOSITORY_ROOT
 
 OWN = REPOSITORY_ROOT / "site" / "course"
@@ -105,8 +106,6 @@ def main() -> int:
     try:
         check_packages()
         fetch_engine()
-        from tools import live_page
-
         build(BUILD, live_page.build)
     except (ModuleNotFoundError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
