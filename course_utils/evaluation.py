@@ -38,13 +38,14 @@ def evaluate(
     Returns:
         A dict. The first three are means over the seeds; each has its smallest and largest value beside it, as
         "class_accuracy_range" and so on.
-            "class_accuracy": share of pictures recognised as the class asked for, 0 .. 1.
-            "excess_distance": how much farther than real images the pictures are from real images (`excess_distance`);
-                0 is as good as real ones, and chance makes it a little more or less.
-            "recall": the class accuracy of each class, a list.
-            "confusion": counts over all seeds, a list of rows: class asked for x class recognised.
-            "judge_accuracy": share of real held-out images whose class the judge recognises.
-            "count", "seeds", "num_inference_steps", "guidance_scale", "seconds": how it was measured.
+
+        - "class_accuracy": share of pictures recognised as the class asked for, 0 .. 1.
+        - "excess_distance": how much farther than real images the pictures are from real images (`excess_distance`);
+          0 is as good as real ones, and chance makes it a little more or less.
+        - "recall": the class accuracy of each class, a list.
+        - "confusion": counts over all seeds, a list of rows: class asked for x class recognised.
+        - "judge_accuracy": share of real held-out images whose class the judge recognises.
+        - "count", "seeds", "num_inference_steps", "guidance_scale", "seconds": how it was measured.
 
     Raises:
         ValueError: before anything is drawn, for a bad count or seed, or a judge that does not know the pipeline's
@@ -204,7 +205,7 @@ def distance_of_many(features: torch.Tensor, labels: torch.Tensor, reference) ->
 
 
 def frechet_distance(mean_a, covariance_a, mean_b, covariance_b) -> float:
-    """Distance between two Gaussians, squared: |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)).
+    """Distance between two Gaussians, squared: `|mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2))`.
 
     Args:
         mean_a, mean_b: (F,).
@@ -291,14 +292,15 @@ def check_for_copies(pictures: torch.Tensor, train_images: torch.Tensor, held_ou
         held_out_images: uint8 (K, 1, H, W), other real images.
 
     Returns:
-        A dict:
-            "distances", "positions": of each picture to its nearest training image, and which one that is
-                (`nearest_images`).
-            "held_out_distances": the same distances of the held-out images.
-            "relative_distance": median of the pictures' distances, divided by that of the held-out images: about 1 for
-                pictures that are new, near 0 for copies.
-            "share_very_near": share of pictures nearer to a training image than 99 % of the held-out images are: about
-                0.01 for new pictures.
+        A dict.
+
+        - "distances", "positions": of each picture to its nearest training image, and which one that is
+          (`nearest_images`).
+        - "held_out_distances": the same distances of the held-out images.
+        - "relative_distance": median of the pictures' distances, divided by that of the held-out images: about 1 for
+          pictures that are new, near 0 for copies.
+        - "share_very_near": share of pictures nearer to a training image than 99 % of the held-out images are: about
+          0.01 for new pictures.
     """
     distances, positions = nearest_images(pictures, train_images)
     held_out, _ = nearest_images(held_out_images.float() / 255, train_images)

@@ -198,6 +198,7 @@ PROGRESSIVE = replace(LONG, ema_decay=0.995)
 THOROUGH = replace(ADAMW, ema_decay=0.999)
 SMALL = replace(LONG, optimizer="muon", learning_rate=2e-3, ema_decay=0.98, label_dropout=0.0)
 
+#: The recipes that the course compares, by name.
 RECIPES = {
     # The Hugging Face class-conditioned example, as it is.
     "course": Recipe(ClassConditionedUnet, ((28, TrainingConfig()),), "epsilon", "ddpm", 1000, 1.0),

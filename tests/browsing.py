@@ -102,6 +102,23 @@ def unavailable(reason: str):
     pytest.skip(reason)
 
 
+@contextmanager
+def chromium():
+    """A browser without a window."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        unavailable("playwright is not installed: pip install playwright")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        unavailable("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
 def copy_of_the_course(folder: Path):
     """The course as a learner has it who takes the weights that come with it, as notebook 3 offers.
 

@@ -31,7 +31,7 @@ README = """\
 # Small
 
 [Open](https://colab.research.google.com/github/OWNER/small-course/blob/main/notebooks/01_one.ipynb);
-`git clone https://github.com/OWNER/small-course`
+`git clone https://github.com/OWNER/small-course`, or read [it](https://OWNER.github.io/small-course/notebooks/01_one.html)
 """
 CITATION = """\
 title: Small
@@ -440,6 +440,14 @@ def test_a_new_version_reaches_first_cells_and_citation(course, one, version, st
 def test_an_address_that_differs_is_found(course, name):
     rewrite(course / name, "OWNER/small-course", "someone/else")
     assert any(problem.startswith(Path(name).stem) for problem in authoring.differences())
+
+
+def test_the_address_of_the_site_is_written_and_checked(course):
+    assert authoring.main(["repository", "ada/my.course"]) == 0
+    readme = course / "README.md"
+    assert "[it](https://ada.github.io/my.course/notebooks/01_one.html)" in readme.read_text(encoding="utf-8")
+    rewrite(readme, "https://ada.github.io/my.course/", "https://ada.github.io/another/")
+    assert authoring.differences() == ["README.md has another repository or version than pyproject.toml."]
 
 
 @pytest.mark.parametrize("name", ["foo", "a/b/c", "https://example.org/a/b", "/b", "a/", "a b/c", "-a/b", ""])

@@ -21,9 +21,12 @@ else:
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUN, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
+MAINTAINERS = RUN + EXTRAS["tests"] + EXTRAS["site"]
 CONDA_NAMES = {"torch": "pytorch"}
 # By what name a package is imported, where it is not its own.
-IMPORTED_AS = {"pillow": "PIL", "ipython": "IPython", "pyyaml": "yaml", "markdown-it-py": "markdown_it"}
+IMPORTED_AS = {"pillow": "PIL", "ipython": "IPython", "pyyaml": "yaml", "markdown-it-py": "markdown_it"} | {
+    "myst-nb": "myst_nb"
+}
 # TOML is read by the standard library, or for Python 3.10 by what pytest brings; the browser is optional.
 ONLY_SOMETIMES = {"tomllib", "tomli", "playwright"}
 
@@ -93,7 +96,7 @@ def imports(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "folder, needs",
-    [("course_utils", RUN), ("notebooks", RUN), ("tools", RUN + EXTRAS["tests"]), ("tests", RUN + EXTRAS["tests"])],
+    [("course_utils", RUN), ("notebooks", RUN), *((folder, MAINTAINERS) for folder in ("tools", "site/course", "tests"))],
 )
 def test_nothing_is_imported_that_is_not_required(folder, needs):
     names = {Requirement(line).name for line in needs}

@@ -19,6 +19,8 @@ A_REPOSITORY = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 BEFORE_REPOSITORY = (
     r"(colab\.research\.google\.com/github/|git clone https://github\.com/|^repository-code: https://github\.com/)"
 )
+# The course's site in those files, which link to no other one on GitHub Pages.
+A_SITE = r"https://[\w-]+\.github\.io/[\w.-]+/"
 # It works alone: on Colab the notebook is the only file there is. pip leaves packages as they are that are new enough.
 FIRST_CELL = """\
 import importlib.util, pathlib, subprocess, sys  # Find the course above this notebook, or install it, as on Colab:
@@ -38,6 +40,12 @@ def project_value(name: str) -> str:
 def repository() -> str:
     """The course's repository on GitHub as OWNER/NAME, from pyproject.toml."""
     return project_value("Repository").removeprefix(GITHUB)
+
+
+def site_address() -> str:
+    """Where GitHub Pages shows the course's site."""
+    owner, name = repository().split("/")
+    return f"https://{owner}.github.io/{name}/"
 
 
 def archive() -> str:
@@ -66,6 +74,7 @@ def with_badge(markdown: str, notebook: str) -> str:
 def readdressed(text: str) -> str:
     """The text of README.md or CITATION.cff with the repository and the version that pyproject.toml names."""
     text = re.sub(BEFORE_REPOSITORY + A_REPOSITORY, rf"\g<1>{repository()}", text, flags=re.MULTILINE)
+    text = re.sub(A_SITE, site_address(), text)
     return re.sub(r"^version: .+$", f"version: {project_value('version')}", text, flags=re.MULTILINE)
 
 
