@@ -96,7 +96,11 @@ def imports(folder: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "folder, needs",
-    [("course_utils", RUN), ("notebooks", RUN), *((folder, MAINTAINERS) for folder in ("tools", "site/course", "tests"))],
+    [
+        ("course_utils", RUN),
+        ("notebooks", RUN),
+        *((folder, MAINTAINERS) for folder in ("tools", "site/course", "tests")),
+    ],
 )
 def test_nothing_is_imported_that_is_not_required(folder, needs):
     names = {Requirement(line).name for line in needs}

@@ -37,7 +37,8 @@ def setup(app: Sphinx) -> dict:
 def live_page(docname: str, choice: str = "") -> nodes.raw:
     """The live page in a frame, on the page `docname`; `choice` is the part of its address that says what to draw."""
     address = posixpath.relpath("live/index.html", posixpath.dirname(docname) or ".") + "?embed=1" + choice
-    frame = f'<iframe class="live-page" src="{address}" title="A slider that draws" loading="lazy" allow="clipboard-write; web-share"></iframe>'
+    may = 'loading="lazy" allow="clipboard-write; web-share"'
+    frame = f'<iframe class="live-page" src="{address}" title="A slider that draws" {may}></iframe>'
     return nodes.raw("", frame, format="html")
 
 
