@@ -248,7 +248,7 @@ print(f"largest difference between the two runs: {largest}")
 # ## The experiment
 #
 # We compare one-hot labels with a learned embedding of the same size, 10. Both get the same training, with three seeds
-# each. (The trainings have more steps than those of notebook 4, so the results do not compare with notebook 4.)
+# each. (The trainings of the learned embedding are those of size 10 in notebook 4.)
 #
 # The two differ at the start, too. The norm of a one-hot vector is 1. A learned vector starts
 # with ten random numbers, and its norm is about 3.
@@ -287,14 +287,13 @@ accuracies = {name: [each["accuracy"] for each in found] for name, found in resu
 lines = {"chance": 0.1, "real digits": scores["judge_accuracy"]}
 spread_over_seeds(accuracies, "recognised (percent)", f"Class accuracy, three seeds each{digits.note}", percent=True, lines=lines)
 
-
 # %% [markdown]
 # **How to read it.** Do the dots of the two overlap? In the run shown here they do not: all three dots of the learned embedding are
-# above those of one-hot. But the gap between the two groups is smaller than the difference between the seeds of one group. And with three
-# dots in each group, one group lies above the other by luck alone in two of twenty cases. So this is a hint that the learned embedding
-# is better after so short a training. It is not a proof: that would need more seeds.
+# above those of one-hot. But the gap between the two groups is smaller than the difference between the seeds of one group. And even if
+# there were no difference at all, one group would lie above the other in two of the twenty equally likely orders of six dots. So this is a
+# hint that the learned embedding is better after so short a training. With three seeds we cannot tell: that would need more of them.
 #
-# It would not be a contradiction to what you have shown above. One-hot channels can have every effect on the network that a learned
+# Even if the learned embedding is better, this does not contradict what you have shown above. One-hot channels can have every effect on the network that a learned
 # table of ten numbers per class can have. But the two start at different places, and only one of them trains its table.
 #
 # ## One-hot labels in the time embedding
@@ -314,6 +313,7 @@ looked_up = embedding(labels)
 multiplied = one_hot(labels, embedding.num_embeddings).float() @ embedding.weight
 print(f"a table of {tuple(embedding.weight.shape)}, vectors of {tuple(looked_up.shape)}")
 print("the same:", torch.equal(looked_up, multiplied))
+
 
 # %% [markdown]
 # A product with a one-hot vector picks one row of the matrix. So a one-hot label with a trained layer behind it *is* a learned
