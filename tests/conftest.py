@@ -1,10 +1,6 @@
 """What several tests share: a tiny data set, an untrained pipeline and a web server."""
 
-import os
 import threading
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers with several threads each wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
