@@ -1,7 +1,6 @@
 """The FashionMNIST challenge: what a run cost, how good its clothes are, and the score card."""
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from course_utils.settings import Settings
 from course_utils.storage.files import make_writable_folder, written_whole
 from course_utils.storage.weights import PRETRAINED_FOLDER
 from course_utils.training import TrainingRun
-from course_utils.validation import in_one_line, is_number, quoted
+from course_utils.validation import in_one_line, is_finite, is_number, quoted
 
 PARS_FILE = PRETRAINED_FOLDER / "challenge-pars.json"
 JUDGED = dict(count=200, seeds=5)  # every row, at every preset, so that any two rows compare
@@ -174,7 +173,7 @@ def checked_row(row) -> dict:
 
 
 def is_finite_number(value) -> bool:
-    return is_number(value) and math.isfinite(value)
+    return is_number(value) and is_finite(value)
 
 
 def is_list_of(is_sound, smallest: int, value) -> bool:
@@ -214,7 +213,7 @@ def card_line(row: dict) -> dict:
 def score(name: str, pipe, images_seen: int, flops: float, seconds: float, preset: str) -> dict:
     """A row of the score card: what the training cost, and how good the pictures are."""
     scores = evaluate(pipe, **JUDGED)
-    row = dict(name=name, images_seen=images_seen, flops=flops, seconds=seconds, preset=preset)
+    row = dict(name=str(name), images_seen=images_seen, flops=flops, seconds=seconds, preset=preset)
     return row | {key: scores[key] for key in KEPT_SCORES} | dict(class_names=pipe.class_names, is_sample=False)
 
 
